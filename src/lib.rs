@@ -1,0 +1,60 @@
+//! sidestep: a node-local DNS cache that steps around DNAT and conntrack.
+//!
+//! This page is the architecture document: the way a query travels, what must stay true on it, and what
+//! lives where.
+//!
+//! # The road and the wings
+//!
+//! ```text
+//! socket > listen::udp > wire::query > cache > wire::answer > socket      a HIT: one batch, no allocation,
+//!               |                                                         no lock held across a system call
+//!               | miss: (owned query, ReplyTo), on the same thread
+//!               v
+//! listen::tcp > resolve > flight > upstream > cache store > wire::answer > ReplyTo
+//!
+//! wings:  config  ·  telemetry  ·  cli        and above everything: serve (start, reload, stop)
+//! ```
+//!
+//! A *worker* is one OS thread with an event loop of its own. It owns its UDP sockets, its share of the TCP
+//! clients, its upstream connections, its flights and its timers: a miss never leaves its thread, and there
+//! is no cross-thread queue on the road. Workers share the [`cache`] and an immutable
+//! [snapshot](resolve::Snapshot) of the configuration, nothing else. The *supervisor* is the main thread: it
+//! binds, starts the workers, watches files and signals, publishes snapshots, and serves HTTP.
+//!
+//! # What the road keeps true
+//!
+//! - A hit is answered from immutable response bytes: copy, then patch id, flags, the client's own question
+//!   bytes (its letter case too) and the aged TTLs; an OPT record is appended iff the query had one. Nothing
+//!   is decoded or encoded again, nothing is allocated.
+//! - Whatever we do not understand passes byte for byte: unknown types, empty RDATA, compression, order.
+//! - OPT is hop by hop (RFC 6891): taken off at store, made anew for each client.
+//! - At most one flight per worker and question; whoever completes a flight answers all its waiters.
+//! - Every client hears within four seconds: an answer, a stale answer, or SERVFAIL with a reason (RFC 8914).
+//! - Every queue, map, retry and connection count has a named [`limit`] and a counter for reaching it.
+//! - Logic takes `now` ([`clock::Now`]); the event loop reads the clock, once a batch.
+//! - A bad packet is a count, never a log line.
+//! - `unsafe` stands in `listen::batch` alone.
+//!
+//! # Who may look at whom
+//!
+//! ```text
+//! cache > wire        upstream > wire        resolve > cache, upstream, wire        listen > cache, resolve, wire
+//! config, telemetry > any stage              serve > all                            cli > all
+//! ```
+//!
+//! The road never looks at the wings. A stage owns its settings and its counters; [`config`] builds the
+//! settings from a file and flags, [`telemetry`] reads the counters. [`clock`], [`count`] and [`limit`] are
+//! the three words that every stage speaks.
+
+pub mod cache;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod count;
+pub mod limit;
+pub mod listen;
+pub mod resolve;
+pub mod serve;
+pub mod telemetry;
+pub mod upstream;
+pub mod wire;

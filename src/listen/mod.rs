@@ -1,0 +1,97 @@
+//! Clients: their datagrams, their connections.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::count::{Counter, Gauge};
+use crate::limit::Limit;
+
+/// Worker threads. One answers hundreds of thousands of hits per second.
+pub const WORKERS: Limit<usize> = Limit::new(1, 2, 64);
+/// The largest UDP answer, in bytes, whatever a client says it can take (RFC 9715 section 3).
+pub const UDP_SIZE: Limit<u16> = Limit::new(512, 1232, 4096);
+/// TCP clients, all together. Each worker takes its share.
+pub const TCP_CONNECTIONS: Limit<usize> = Limit::new(1, 1000, 100_000);
+/// TCP connections from one client address. Each worker takes its share, rounded up.
+pub const TCP_PER_CLIENT: Limit<usize> = Limit::new(1, 100, 100_000);
+/// Queries on one TCP connection, after which it is closed.
+pub const TCP_QUERIES: Limit<u64> = Limit::new(1, 100_000, u32::MAX as u64);
+/// A TCP client that neither asks nor reads is closed after this long.
+pub const TCP_IDLE: Limit<Duration> =
+    Limit::new(Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(3600));
+/// Queries of one TCP connection that may wait for an answer; more are not read until some are answered.
+pub const TCP_PIPELINE: Limit<usize> = Limit::new(1, 128, 4096);
+
+/// Section `[listen]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where we answer, UDP and TCP. Takes effect at start.
+    pub addresses: Vec<SocketAddr>,
+    /// See [`WORKERS`]; `None`: one per core, at most two. Takes effect at start.
+    pub workers: Option<usize>,
+    /// See [`UDP_SIZE`].
+    pub udp_size: u16,
+    /// Whether the addresses of an answer change places from hit to hit.
+    pub rotate: bool,
+    /// What `id.server. CH TXT` says (RFC 4892); `None`: refused.
+    pub identity: Option<String>,
+    /// What `version.bind. CH TXT` says; `None`: refused.
+    pub version: Option<String>,
+    /// See [`TCP_CONNECTIONS`].
+    pub tcp_connections: usize,
+    /// See [`TCP_PER_CLIENT`].
+    pub tcp_per_client: usize,
+    /// See [`TCP_QUERIES`].
+    pub tcp_queries: u64,
+    /// See [`TCP_IDLE`].
+    pub tcp_idle: Duration,
+    /// See [`TCP_PIPELINE`].
+    pub tcp_pipeline: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            addresses: vec![SocketAddr::from(([127, 0, 0, 1], 5300))],
+            workers: None,
+            udp_size: UDP_SIZE.default,
+            rotate: true,
+            identity: None,
+            version: None,
+            tcp_connections: TCP_CONNECTIONS.default,
+            tcp_per_client: TCP_PER_CLIENT.default,
+            tcp_queries: TCP_QUERIES.default,
+            tcp_idle: TCP_IDLE.default,
+            tcp_pipeline: TCP_PIPELINE.default,
+        }
+    }
+}
+
+/// What one worker counts about its clients, apart from what is counted per zone.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Packets shorter than a header: dropped.
+    pub short: Counter,
+    /// Packets with QR=1: dropped, so that two servers cannot be set to answer each other for ever.
+    pub responses: Counter,
+    /// Queries answered here without a zone (FORMERR, NOTIMP, REFUSED, BADVERS, own names), by response code.
+    pub local_answers: [Counter; 24],
+    /// UDP answers that the kernel did not take.
+    pub send_failed: Counter,
+    /// UDP answers sent with TC set because they did not fit.
+    pub truncated: Counter,
+    /// TCP connections accepted.
+    pub tcp_accepted: Counter,
+    /// TCP connections open now.
+    pub tcp_open: Gauge,
+    /// TCP connections closed at once because [`TCP_CONNECTIONS`] was reached.
+    pub tcp_connections_limit: Counter,
+    /// TCP connections closed at once because [`TCP_PER_CLIENT`] was reached.
+    pub tcp_per_client_limit: Counter,
+    /// TCP connections closed because [`TCP_QUERIES`] was reached.
+    pub tcp_queries_limit: Counter,
+    /// TCP connections closed after [`TCP_IDLE`] without a whole query, or without the client reading.
+    pub tcp_timed_out: Counter,
+    /// TCP connections that ended in an error or in the middle of a message.
+    pub tcp_broken: Counter,
+}

@@ -1,0 +1,3 @@
+//! The command line, its command, its exit code; no logic.
+
+fn main() {}

@@ -1,0 +1,146 @@
+//! Zones: a name suffix with its upstreams and limits, and the snapshot that holds them all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::count::{Counter, Histogram};
+use crate::limit::Limit;
+use crate::upstream::{self, Policy, Server};
+use crate::{listen, resolve};
+
+/// Zones in a configuration.
+pub const ZONES: Limit<usize> = Limit::new(1, 1, 256);
+/// A bound on the TTL of answers.
+pub const TTL_MAX: Limit<Duration> =
+    Limit::new(Duration::from_secs(0), Duration::from_secs(3600), Duration::from_secs(604_800));
+/// A bound on the TTL of NXDOMAIN and NODATA.
+pub const NEGATIVE_TTL_MAX: Limit<Duration> =
+    Limit::new(Duration::from_secs(0), Duration::from_secs(1800), Duration::from_secs(604_800));
+/// A floor under TTLs, for answers and for negatives.
+pub const TTL_MIN: Limit<Duration> =
+    Limit::new(Duration::from_secs(0), Duration::from_secs(0), Duration::from_secs(3600));
+/// How long after expiry an answer may still be served when fresh data fails (RFC 8767: up to days).
+pub const STALE_FOR: Limit<Duration> =
+    Limit::new(Duration::from_secs(0), Duration::from_secs(86_400), Duration::from_secs(604_800));
+
+/// How answers of one zone are kept; a `[[zone]]` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneSettings {
+    /// See [`TTL_MAX`].
+    pub ttl_max: Duration,
+    /// See [`TTL_MIN`].
+    pub ttl_min: Duration,
+    /// See [`NEGATIVE_TTL_MAX`].
+    pub negative_ttl_max: Duration,
+    /// See [`TTL_MIN`].
+    pub negative_ttl_min: Duration,
+    /// See [`STALE_FOR`]; zero turns serving stale off.
+    pub stale_for: Duration,
+    /// Whether NXDOMAIN and NODATA may be served stale.
+    pub stale_negative: bool,
+}
+
+impl Default for ZoneSettings {
+    fn default() -> Self {
+        Self {
+            ttl_max: TTL_MAX.default,
+            ttl_min: TTL_MIN.default,
+            negative_ttl_max: NEGATIVE_TTL_MAX.default,
+            negative_ttl_min: TTL_MIN.default,
+            stale_for: STALE_FOR.default,
+            stale_negative: true,
+        }
+    }
+}
+
+/// One zone as the road sees it.
+#[derive(Debug)]
+pub struct Zone {
+    /// Its identity in cache keys. A zone keeps it across reloads as long as its name and upstreams stay;
+    /// otherwise it gets a new one, and so its old entries are not found again.
+    pub id: u32,
+    /// Its name: wire format, lower case.
+    pub name: Box<[u8]>,
+    /// Its name as people write it, with the last dot.
+    pub display: String,
+    /// Indices into [`Snapshot::servers`].
+    pub servers: Vec<usize>,
+    /// Who is asked first.
+    pub policy: Policy,
+    /// How its answers are kept.
+    pub settings: ZoneSettings,
+    /// Its counters, one block per worker.
+    pub counters: Vec<Arc<ZoneCounters>>,
+}
+
+/// An upstream server as the road sees it.
+#[derive(Debug)]
+pub struct ServerEntry {
+    /// Where it is and how it is spoken to.
+    pub server: Server,
+    /// Its counters, one block per worker.
+    pub counters: Vec<Arc<upstream::Counters>>,
+}
+
+/// The checked configuration as the workers use it: immutable, replaced as a whole at a reload.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Zones, longest name first; the last one is `.`.
+    pub zones: Vec<Zone>,
+    /// Every server of every zone, once.
+    pub servers: Vec<ServerEntry>,
+    /// How misses are handled.
+    pub resolve: resolve::Settings,
+    /// How upstreams are handled.
+    pub upstream: upstream::Settings,
+    /// How clients are handled.
+    pub listen: listen::Settings,
+}
+
+/// Types that are counted by name; others are counted together.
+pub const TYPES: [(u16, &str); 12] = [
+    (1, "A"),
+    (28, "AAAA"),
+    (12, "PTR"),
+    (33, "SRV"),
+    (16, "TXT"),
+    (15, "MX"),
+    (5, "CNAME"),
+    (2, "NS"),
+    (6, "SOA"),
+    (65, "HTTPS"),
+    (48, "DNSKEY"),
+    (43, "DS"),
+];
+
+/// The place of a type in [`ZoneCounters::queries`]: its index in [`TYPES`], or one past the end.
+pub fn type_index(rtype: u16) -> usize {
+    TYPES.iter().position(|&(t, _)| t == rtype).unwrap_or(TYPES.len())
+}
+
+/// What one worker counts about one zone.
+#[derive(Debug, Default)]
+pub struct ZoneCounters {
+    /// Queries by protocol (0 UDP, 1 TCP), family (0 IPv4, 1 IPv6) and type ([`type_index`]).
+    pub queries: [[[Counter; TYPES.len() + 1]; 2]; 2],
+    /// Answers by response code (0 to 15).
+    pub answers: [Counter; 16],
+    /// Queries answered from a fresh entry.
+    pub hits: Counter,
+    /// Of these, from a remembered failure (RFC 9520).
+    pub failure_hits: Counter,
+    /// Queries that a fresh entry could not answer.
+    pub misses: Counter,
+    /// Of these, those that joined a flight already under way.
+    pub coalesced: Counter,
+    /// Queries answered with stale data (RFC 8767).
+    pub stale: Counter,
+    /// Refreshes ahead of expiry.
+    pub prefetches: Counter,
+    /// Queries answered SERVFAIL because nothing came within the deadline.
+    pub timeouts: Counter,
+    /// Time from the receipt of a batch to its answers being sent, for hits.
+    pub hit_latency: Histogram,
+    /// Time from the receipt of a query to its answer being sent, for misses.
+    pub miss_latency: Histogram,
+}
