@@ -1,5 +1,8 @@
 //! Clients: their datagrams, their connections.
 
+pub mod batch;
+pub mod bind;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -1,0 +1,404 @@
+//! Many datagrams per system call: `recvmmsg` (Linux 2.6.33) and `sendmmsg` (Linux 3.0).
+//!
+//! This is the only file on the road with `unsafe` in it, and it is thin on purpose: it fills in the kernel's
+//! structures, makes the two calls, and hands out slices. Buffers are allocated once. Received datagrams stand
+//! in slots of a fixed size; answers are packed one behind the other, so that a batch of small answers touches
+//! few cache lines.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use crate::limit::Limit;
+
+/// Datagrams per system call.
+pub const BATCH: Limit<usize> = Limit::new(1, 64, 1024);
+/// Bytes of a query that are looked at; a longer one is malformed to us. Queries are some 40 bytes, padded
+/// ones (RFC 8467) 128, and a question without its options fits 290.
+pub const QUERY_SIZE: usize = 1536;
+/// Bytes for the answers of one batch, per slot: the largest UDP answer that can be configured.
+const ANSWER_SIZE: usize = crate::listen::UDP_SIZE.max as usize;
+
+/// Room for one control message with the packet's own address: `in6_pktinfo` is the larger one.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Who sent a datagram, and to which of our addresses, so that the answer leaves from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The client.
+    pub address: SocketAddr,
+    /// The address it asked and that address's interface, on wildcard binds.
+    pub local: Option<(IpAddr, u32)>,
+}
+
+/// The buffers of one socket's batches.
+pub struct Batch {
+    capacity: usize,
+    queries: Vec<[u8; QUERY_SIZE]>,
+    names: Vec<libc::sockaddr_storage>,
+    controls: Vec<Control>,
+    incoming: Vec<libc::mmsghdr>,
+    received: usize,
+    answers: Vec<u8>,
+    used: usize,
+    queued: Vec<Queued>,
+    outgoing: Vec<libc::mmsghdr>,
+    vectors: Vec<libc::iovec>,
+}
+
+/// An answer that waits for [`Batch::send`]: the query's slot and the answer's place in `answers`.
+#[derive(Clone, Copy)]
+struct Queued {
+    slot: usize,
+    start: usize,
+    len: usize,
+}
+
+impl Batch {
+    /// Buffers for up to `capacity` datagrams a call.
+    pub fn new(capacity: usize) -> Self {
+        // SAFETY: all three are plain C structures for which all-zero bytes are a valid value.
+        let (name, header, vector) = unsafe {
+            (mem::zeroed::<libc::sockaddr_storage>(), mem::zeroed::<libc::mmsghdr>(), mem::zeroed())
+        };
+        Self {
+            capacity,
+            queries: vec![[0; QUERY_SIZE]; capacity],
+            names: vec![name; capacity],
+            controls: vec![Control([0; 64]); capacity],
+            incoming: vec![header; capacity],
+            received: 0,
+            answers: vec![0; capacity * ANSWER_SIZE],
+            used: 0,
+            queued: Vec::with_capacity(capacity),
+            outgoing: vec![header; capacity],
+            vectors: vec![vector; capacity],
+        }
+    }
+
+    /// Receives what is there, without waiting, and forgets the batch before. Returns how many datagrams came.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there; otherwise what the kernel said.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.received = 0;
+        self.used = 0;
+        self.queued.clear();
+        for i in 0..self.capacity {
+            self.vectors[i] =
+                libc::iovec { iov_base: self.queries[i].as_mut_ptr().cast(), iov_len: QUERY_SIZE };
+            let header = &mut self.incoming[i].msg_hdr;
+            header.msg_name = ptr::from_mut(&mut self.names[i]).cast();
+            // "The caller should set this field to the buffer's size before the call": recv(2).
+            header.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as u32;
+            header.msg_iov = ptr::from_mut(&mut self.vectors[i]);
+            header.msg_iovlen = 1;
+            header.msg_control = ptr::from_mut(&mut self.controls[i]).cast();
+            header.msg_controllen = mem::size_of::<Control>() as _;
+        }
+        // SAFETY: `incoming` holds `capacity` headers, and each points at a name, one vector, one query buffer
+        // and one control buffer of the stated sizes, all owned by `self`, which is borrowed for the call. No
+        // timeout is passed (its documented bug is that it is checked only after each datagram).
+        let n = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.incoming.as_mut_ptr(),
+                self.capacity as u32,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
+        };
+        // A negative number is the error; the number of datagrams otherwise.
+        self.received = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+        Ok(self.received)
+    }
+
+    /// How many datagrams fit in one call: fewer than this received means that the socket was empty.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Datagram `i` of the last [`receive`](Self::receive), cut at [`QUERY_SIZE`].
+    pub fn query(&self, i: usize) -> &[u8] {
+        let len = self.incoming[..self.received][i].msg_len as usize;
+        &self.queries[i][..len.min(QUERY_SIZE)]
+    }
+
+    /// Whether datagram `i` was longer than [`QUERY_SIZE`].
+    pub fn cut(&self, i: usize) -> bool {
+        self.incoming[..self.received][i].msg_hdr.msg_flags & libc::MSG_TRUNC != 0
+    }
+
+    /// Who sent datagram `i`; `None` for an address family that is not IP.
+    pub fn peer(&self, i: usize) -> Option<Peer> {
+        let header = &self.incoming[..self.received][i].msg_hdr;
+        let address = socket_address(&self.names[i])?;
+        Some(Peer { address, local: local_address(header) })
+    }
+
+    /// Datagram `i`, with room for its answer.
+    pub fn query_and_room(&mut self, i: usize) -> (&[u8], &mut [u8]) {
+        let len = self.incoming[..self.received][i].msg_len as usize;
+        (&self.queries[i][..len.min(QUERY_SIZE)], &mut self.answers[self.used..][..ANSWER_SIZE])
+    }
+
+    /// Queues the first `len` bytes of the room as the answer to datagram `i`. At most one answer a datagram.
+    pub fn answer(&mut self, i: usize, len: usize) {
+        debug_assert!(len <= ANSWER_SIZE && self.queued.len() < self.received);
+        self.queued.push(Queued { slot: i, start: self.used, len });
+        self.used += len;
+    }
+
+    /// How many answers are queued.
+    pub fn queued(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// Sends the queued answers without waiting, each to whom its query came from and from the address that
+    /// was asked. Returns how many the kernel took; the rest is dropped, as the network might have done.
+    pub fn send(&mut self, socket: BorrowedFd<'_>) -> usize {
+        let total = self.queued.len();
+        for (n, q) in self.queued.iter().enumerate() {
+            let from = self.incoming[q.slot].msg_hdr;
+            self.vectors[n] =
+                libc::iovec { iov_base: self.answers[q.start..].as_mut_ptr().cast(), iov_len: q.len };
+            let header = &mut self.outgoing[n].msg_hdr;
+            header.msg_name = ptr::from_mut(&mut self.names[q.slot]).cast();
+            header.msg_namelen = from.msg_namelen;
+            header.msg_iov = ptr::from_mut(&mut self.vectors[n]);
+            header.msg_iovlen = 1;
+            header.msg_control = ptr::null_mut();
+            header.msg_controllen = 0;
+            if from.msg_controllen > 0
+                && let Some(local) = local_address(&from)
+            {
+                write_local_address(&mut self.controls[q.slot], local, header);
+            }
+        }
+        let (mut sent, mut next) = (0, 0);
+        while next < total {
+            // SAFETY: headers `next..total` were filled in above and point into buffers owned by `self`.
+            let n = unsafe {
+                libc::sendmmsg(
+                    socket.as_raw_fd(),
+                    self.outgoing[next..].as_mut_ptr(),
+                    (total - next) as u32,
+                    libc::MSG_DONTWAIT as _,
+                )
+            };
+            match usize::try_from(n) {
+                Ok(n) => {
+                    sent += n;
+                    next += n;
+                }
+                Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => break,
+                // "If an error occurs, it is that of the first datagram": sendmmsg(2). Skip that one.
+                Err(_) => next += 1,
+            }
+        }
+        self.queued.clear();
+        self.used = 0;
+        sent
+    }
+}
+
+/// Sends one answer later than its batch: a miss.
+///
+/// # Errors
+/// What the kernel said; the datagram is lost then.
+pub fn send_to(socket: BorrowedFd<'_>, peer: &Peer, answer: &[u8]) -> io::Result<()> {
+    let mut control = Control([0; 64]);
+    let mut vector = libc::iovec { iov_base: answer.as_ptr().cast_mut().cast(), iov_len: answer.len() };
+    let address = socket2::SockAddr::from(peer.address);
+    // SAFETY: all-zero bytes are a valid msghdr.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_name = address.as_ptr().cast_mut().cast();
+    header.msg_namelen = address.len();
+    header.msg_iov = ptr::from_mut(&mut vector);
+    header.msg_iovlen = 1;
+    if let Some(local) = peer.local {
+        write_local_address(&mut control, local, &mut header);
+    }
+    // SAFETY: the header points at the address, the vector, the answer and the control buffer above, all of
+    // which outlive the call; sendmsg writes to none of them.
+    let n = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
+    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Asks the kernel to say of each datagram to which of our addresses it was sent.
+///
+/// # Errors
+/// What the kernel said.
+pub fn want_local_address(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    let (level, option) =
+        if v6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO) } else { (libc::IPPROTO_IP, libc::IP_PKTINFO) };
+    let on: libc::c_int = 1;
+    // SAFETY: both options take an int, whose address and size are passed.
+    let result = unsafe {
+        let size = mem::size_of_val(&on) as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(&on).cast(), size)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The kernel's address as ours.
+fn socket_address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match i32::from(name.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that the storage holds a sockaddr_in, which fits and is aligned there.
+            let a = unsafe { &*ptr::from_ref(name).cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(u32::from_be(a.sin_addr.s_addr));
+            Some(SocketAddrV4::new(ip, u16::from_be(a.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above, with sockaddr_in6.
+            let a = unsafe { &*ptr::from_ref(name).cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(a.sin6_addr.s6_addr);
+            Some(SocketAddrV6::new(ip, u16::from_be(a.sin6_port), 0, a.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+/// Which of our addresses a datagram was sent to: `IP_PKTINFO` (ip(7)) or `IPV6_PKTINFO` (RFC 3542 section 6).
+/// Both options are switched on for wildcard binds only, so elsewhere there is nothing to find.
+fn local_address(header: &libc::msghdr) -> Option<(IpAddr, u32)> {
+    if header.msg_controllen == 0 {
+        return None;
+    }
+    // SAFETY: the kernel filled the control buffer, and `msg_controllen` says how far; the CMSG macros stay
+    // within it, and the level and type say which structure the data holds (read unaligned, as cmsg(3) asks).
+    unsafe {
+        let mut c = libc::CMSG_FIRSTHDR(header);
+        while !c.is_null() {
+            match ((*c).cmsg_level, (*c).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let info: libc::in_pktinfo = ptr::read_unaligned(libc::CMSG_DATA(c).cast());
+                    let ip = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr));
+                    // An answer may take another interface than the query did: routing decides.
+                    return Some((ip.into(), 0));
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info: libc::in6_pktinfo = ptr::read_unaligned(libc::CMSG_DATA(c).cast());
+                    let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                    // fe80::/10 means nothing without its interface.
+                    let interface = if ip.is_unicast_link_local() { info.ipi6_ifindex } else { 0 };
+                    return Some((ip.into(), interface as u32));
+                }
+                _ => c = libc::CMSG_NXTHDR(header, c),
+            }
+        }
+    }
+    None
+}
+
+/// Makes an answer leave from `local`.
+fn write_local_address(control: &mut Control, local: (IpAddr, u32), header: &mut libc::msghdr) {
+    header.msg_control = ptr::from_mut(control).cast();
+    header.msg_controllen = mem::size_of::<Control>() as _;
+    // SAFETY: the control buffer has room for either structure (CMSG_SPACE is 32 and 40 bytes of its 64) and
+    // is aligned for cmsghdr; the length is set to what was written.
+    unsafe {
+        let c = libc::CMSG_FIRSTHDR(header);
+        header.msg_controllen = match local {
+            (IpAddr::V4(ip), _) => {
+                let size = mem::size_of::<libc::in_pktinfo>() as u32;
+                let info = libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: libc::in_addr { s_addr: u32::from(ip).to_be() },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                };
+                (*c).cmsg_level = libc::IPPROTO_IP;
+                (*c).cmsg_type = libc::IP_PKTINFO;
+                (*c).cmsg_len = libc::CMSG_LEN(size) as _;
+                ptr::write_unaligned(libc::CMSG_DATA(c).cast(), info);
+                libc::CMSG_SPACE(size) as _
+            }
+            (IpAddr::V6(ip), interface) => {
+                let size = mem::size_of::<libc::in6_pktinfo>() as u32;
+                let info = libc::in6_pktinfo {
+                    ipi6_addr: libc::in6_addr { s6_addr: ip.octets() },
+                    ipi6_ifindex: interface as _,
+                };
+                (*c).cmsg_level = libc::IPPROTO_IPV6;
+                (*c).cmsg_type = libc::IPV6_PKTINFO;
+                (*c).cmsg_len = libc::CMSG_LEN(size) as _;
+                ptr::write_unaligned(libc::CMSG_DATA(c).cast(), info);
+                libc::CMSG_SPACE(size) as _
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    fn wildcard(address: &str) -> UdpSocket {
+        let socket = UdpSocket::bind(address).unwrap();
+        want_local_address(socket.as_fd(), address.starts_with('[')).unwrap();
+        socket
+    }
+
+    fn ask_and_answer(server: &UdpSocket, asked: SocketAddr) {
+        let client = UdpSocket::bind((asked.ip(), 0)).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        // Connected: an answer from another address would not be delivered.
+        client.connect(asked).unwrap();
+        client.send(b"one").unwrap();
+        client.send(b"two").unwrap();
+        let mut batch = Batch::new(8);
+        assert_eq!(batch.receive(server.as_fd()).unwrap(), 2);
+        assert_eq!((batch.query(0), batch.query(1)), (&b"one"[..], &b"two"[..]));
+        for i in 0..2 {
+            let (query, room) = batch.query_and_room(i);
+            let len = query.len();
+            room[..len].copy_from_slice(query);
+            batch.answer(i, len);
+        }
+        assert_eq!(batch.send(server.as_fd()), 2);
+        let peer = batch.peer(0).unwrap();
+        assert_eq!(peer.address, client.local_addr().unwrap());
+        send_to(server.as_fd(), &peer, b"later").unwrap();
+        let mut buffer = [0; 16];
+        for expected in [&b"one"[..], b"two", b"later"] {
+            let n = client.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..n], expected);
+        }
+        assert_eq!(batch.receive(server.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn answers_leave_from_the_address_that_was_asked() {
+        let server = wildcard("0.0.0.0:0");
+        let port = server.local_addr().unwrap().port();
+        ask_and_answer(&server, SocketAddr::from(([127, 0, 0, 7], port)));
+    }
+
+    #[test]
+    fn answers_leave_from_the_address_that_was_asked_over_ipv6() {
+        let server = wildcard("[::]:0");
+        let port = server.local_addr().unwrap().port();
+        ask_and_answer(&server, SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+    }
+
+    #[test]
+    fn a_query_longer_than_its_slot_is_cut_and_said_to_be() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(&[7; QUERY_SIZE + 1], server.local_addr().unwrap()).unwrap();
+        client.send_to(&[8; QUERY_SIZE], server.local_addr().unwrap()).unwrap();
+        let mut batch = Batch::new(2);
+        assert_eq!(batch.receive(server.as_fd()).unwrap(), 2);
+        assert!(batch.cut(0) && !batch.cut(1));
+        assert_eq!((batch.query(0).len(), batch.query(1).len()), (QUERY_SIZE, QUERY_SIZE));
+    }
+}

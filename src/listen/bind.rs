@@ -1,0 +1,208 @@
+//! Sockets, bound and ready for a worker; and the guard that keeps an address to one instance.
+//!
+//! Every worker has a socket of its own on every address (SO_REUSEPORT, Linux 3.9): the kernel spreads
+//! datagrams and connections among them. The price is that a second process of the same user could bind the
+//! same address and take half of the queries in silence. So each address also has a guard: an abstract unix
+//! socket, which lives in the same network namespace as the address, needs no file system, and goes with the
+//! process however it ends. Whoever finds the guard taken asks the kernel for the holder's process id.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::batch;
+use crate::limit::Limit;
+
+/// TCP handshakes that wait for us to accept them.
+const BACKLOG: i32 = 1024;
+/// Bytes of queries that the kernel keeps for us while we are busy.
+const RECEIVE_BUFFER: Limit<usize> = Limit::new(64 << 10, 1 << 20, 16 << 20);
+
+/// One worker's sockets on one address.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Datagrams.
+    pub udp: UdpSocket,
+    /// Connections.
+    pub tcp: TcpListener,
+}
+
+/// Why an address could not be bound.
+#[derive(Debug)]
+pub enum BindError {
+    /// Another instance of this program answers there.
+    Taken {
+        /// The address.
+        address: SocketAddr,
+        /// Its process id, where the kernel tells (0 in another pid namespace).
+        pid: Option<i32>,
+    },
+    /// The kernel refused.
+    Refused {
+        /// The address.
+        address: SocketAddr,
+        /// `udp` or `tcp`.
+        protocol: &'static str,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+impl std::fmt::Display for BindError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Taken { address, pid: Some(pid) } => write!(
+                f,
+                "cannot listen on {address}: sidestep already runs there as process {pid}; stop it (kill {pid}) \
+                 or give this one another address with --listen"
+            ),
+            Self::Taken { address, pid: None } => write!(
+                f,
+                "cannot listen on {address}: sidestep already runs there (its process id is not visible from \
+                 here); stop it or give this one another address with --listen"
+            ),
+            Self::Refused { address, protocol, error } => {
+                write!(f, "cannot listen on {address} ({protocol}): {error}; ")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => write!(
+                        f,
+                        "another program answers there: `ss -lnp 'sport = :{}'` names it",
+                        address.port()
+                    ),
+                    io::ErrorKind::PermissionDenied => write!(
+                        f,
+                        "ports below 1024 need root or CAP_NET_BIND_SERVICE, or take a higher one with --listen"
+                    ),
+                    io::ErrorKind::AddrNotAvailable => write!(
+                        f,
+                        "no interface of this machine has the address {}: `ip address` shows those it has",
+                        address.ip()
+                    ),
+                    _ => write!(f, "try another address with --listen"),
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// Keeps an address to this instance until it is dropped.
+#[derive(Debug)]
+pub struct Guard(#[allow(dead_code, reason = "holds the name in the kernel, is never read")] UnixListener);
+
+impl Guard {
+    /// Takes the address, or says who has it.
+    ///
+    /// # Errors
+    /// [`BindError::Taken`] when another instance holds it.
+    pub fn take(address: SocketAddr) -> Result<Self, BindError> {
+        let refused = |error| BindError::Refused { address, protocol: "guard", error };
+        let name = UnixAddr::from_abstract_name(format!("sidestep {address}")).map_err(refused)?;
+        match UnixListener::bind_addr(&name) {
+            Ok(listener) => Ok(Self(listener)),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+                let pid = UnixStream::connect_addr(&name)
+                    .and_then(|s| Ok(rustix::net::sockopt::socket_peercred(&s)?))
+                    .ok()
+                    .map(|c| c.pid.as_raw_nonzero().get());
+                Err(BindError::Taken { address, pid })
+            }
+            Err(e) => Err(refused(e)),
+        }
+    }
+}
+
+/// Binds `workers` pairs of sockets to `address`. Port 0 is chosen by the first and taken by the others; the
+/// address as it came out is returned with them.
+///
+/// # Errors
+/// What the kernel said, and of which protocol.
+pub fn bind(address: SocketAddr, workers: usize) -> Result<(SocketAddr, Vec<Sockets>), BindError> {
+    let mut bound = address;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let refused = |protocol| move |error| BindError::Refused { address, protocol, error };
+        let udp = bind_udp(bound).map_err(refused("udp"))?;
+        bound = udp.local_addr().map_err(refused("udp"))?;
+        let tcp = bind_tcp(bound).map_err(refused("tcp"))?;
+        sockets.push(Sockets { udp, tcp });
+    }
+    Ok((bound, sockets))
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    prepare(&socket, address)?;
+    if address.ip().is_unspecified() {
+        batch::want_local_address(socket.as_fd(), address.is_ipv6())?;
+    }
+    // Best effort: the kernel caps it at net.core.rmem_max and says nothing.
+    socket.set_recv_buffer_size(RECEIVE_BUFFER.default)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    prepare(&socket, address)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        // 0.0.0.0 and [::] can then both be listened on, and clients never show as ::ffff:a.b.c.d.
+        socket.set_only_v6(true)?;
+    }
+    Ok(())
+}
+
+/// Where a client on this machine reaches `address`: a wildcard is asked on loopback.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], address.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
+        _ => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_worker_gets_a_pair_on_the_same_port() {
+        let (address, sockets) = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        for s in &sockets {
+            assert_eq!(s.udp.local_addr().unwrap(), address);
+            assert_eq!(s.tcp.local_addr().unwrap(), address);
+        }
+        assert_eq!(sockets.len(), 3);
+    }
+
+    #[test]
+    fn a_second_instance_learns_who_holds_the_address() {
+        let address = "127.0.0.1:54321".parse().unwrap();
+        let _guard = Guard::take(address).unwrap();
+        let error = Guard::take(address).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
+    }
+
+    #[test]
+    fn a_foreign_listener_is_reported_with_the_way_to_find_it() {
+        let foreign = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = foreign.local_addr().unwrap();
+        let message = bind(address, 1).unwrap_err().to_string();
+        assert!(message.contains("(udp)") && message.contains("ss -lnp"), "{message}");
+    }
+}
