@@ -1,9 +1,46 @@
-//! The answers we keep.
+//! The answers we keep: one budget of bytes for all zones, the least recently used go first.
+//!
+//! The store is split into [`SHARDS`] by the keys' hashes, each behind a lock of its own that is held for a
+//! look-up or a store and never across a system call. What is found is handed out as a counted reference, so
+//! that copying and patching happen outside of the lock.
+//!
+//! Besides the answer, a slot remembers the last failure to get one (RFC 9520), for its own short time. A
+//! failure never hides an answer that may still be served.
 
+pub mod entry;
+pub mod key;
+pub mod ttl;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lru::LruCache;
+
+use crate::clock::Now;
 use crate::limit::Limit;
+pub use entry::Entry;
+pub use key::Key;
+use key::Prehashed;
+pub use ttl::{Kind, Rules};
 
 /// Bytes for all answers together.
 pub const SIZE: Limit<u64> = Limit::new(1 << 20, 32 << 20, 64 << 30);
+/// Shards: enough that workers seldom meet, few enough that the smallest cache holds the largest message.
+pub const SHARDS: usize = 16;
+/// Bytes that a slot takes beside its key and message: the slot, the list node and the table's share, the
+/// entry's head with its counts, and what the allocator adds to each of the four pieces.
+const OVERHEAD: usize = size_of::<Slot>() + size_of::<Entry>() + 16 + 32 + 24 + 4 * 8;
+/// Answers of fewer seconds are not refreshed ahead of expiry: there is little to win, and a caching upstream
+/// would hand out its own last seconds again and again.
+const REFRESH_TTL: u32 = 10;
+/// Negative answers of fewer seconds are not refreshed ahead of expiry.
+const REFRESH_NEGATIVE_TTL: u32 = 60;
+/// Hits that make an answer worth refreshing.
+const REFRESH_HITS: u32 = 2;
+/// The share of its time, from the end, in which an answer is refreshed: a tenth.
+const REFRESH_SHARE: u32 = 10;
+/// An answer's refresh is not asked for again within this time.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Section `[cache]`, the part that concerns the store itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,5 +52,217 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self { size: SIZE.default }
+    }
+}
+
+/// What is known about a question.
+#[derive(Debug)]
+pub enum Look {
+    /// An answer whose time is not over.
+    Fresh {
+        /// The answer.
+        entry: Arc<Entry>,
+        /// How often it was served: how far its addresses rotate.
+        turn: u32,
+        /// Whether it should be asked for again, ahead of its expiry.
+        refresh: bool,
+    },
+    /// An answer whose time is over, and which may be served if nothing better can be had.
+    Stale {
+        /// The answer.
+        entry: Arc<Entry>,
+        /// Whether a refresh has failed a short while ago: serve it at once.
+        at_once: bool,
+    },
+    /// Nothing to serve, and asking has failed a short while ago.
+    Failed(Arc<Entry>),
+    /// Nothing.
+    Unknown,
+}
+
+/// How long failures are remembered.
+#[derive(Clone, Copy, Debug)]
+pub struct FailureTimes {
+    /// The first.
+    pub first: Duration,
+    /// The longest: each failure in a row doubles the time up to here.
+    pub longest: Duration,
+    /// While there is stale data to serve.
+    pub with_stale: Duration,
+}
+
+/// The store.
+#[derive(Debug)]
+pub struct Cache {
+    shards: Vec<Mutex<Shard>>,
+    seed: foldhash::quality::RandomState,
+}
+
+/// Sums over all shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Slots.
+    pub entries: u64,
+    /// Bytes, as they count against the limit.
+    pub bytes: u64,
+    /// The limit.
+    pub limit: u64,
+    /// Slots that went to make room.
+    pub evictions: u64,
+}
+
+#[derive(Debug)]
+struct Shard {
+    slots: LruCache<Box<[u8]>, Slot, Prehashed>,
+    bytes: usize,
+    limit: usize,
+    evictions: u64,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    answer: Option<Arc<Entry>>,
+    failure: Option<Failure>,
+    hits: u32,
+    refresh_after: Now,
+}
+
+#[derive(Debug)]
+struct Failure {
+    reply: Arc<Entry>,
+    until: Now,
+    lasted: Duration,
+}
+
+impl Slot {
+    fn cost(&self, key: &[u8]) -> usize {
+        let failure = self.failure.as_ref().map_or(0, |f| f.reply.size() + size_of::<Entry>() + 16);
+        OVERHEAD + key.len() + self.answer.as_ref().map_or(0, |e| e.size()) + failure
+    }
+
+    fn look(&mut self, now: Now) -> Look {
+        match &self.answer {
+            Some(entry) if entry.is_fresh(now) => {
+                self.hits = self.hits.saturating_add(1);
+                let refresh = wants_refresh(entry, self.hits, now) && now >= self.refresh_after;
+                if refresh {
+                    self.refresh_after = now + REFRESH_INTERVAL;
+                }
+                Look::Fresh { entry: Arc::clone(entry), turn: self.hits - 1, refresh }
+            }
+            Some(entry) if entry.is_usable(now) => {
+                let at_once = self.failure.as_ref().is_some_and(|f| now < f.until);
+                Look::Stale { entry: Arc::clone(entry), at_once }
+            }
+            _ => match &self.failure {
+                Some(failure) if now < failure.until => Look::Failed(Arc::clone(&failure.reply)),
+                _ => Look::Unknown,
+            },
+        }
+    }
+}
+
+/// Whether an answer is popular, long-lived enough, and in the last tenth of its time.
+fn wants_refresh(entry: &Entry, hits: u32, now: Now) -> bool {
+    let least = if entry.kind() == Kind::Positive { REFRESH_TTL } else { REFRESH_NEGATIVE_TTL };
+    let tenth = Duration::from_secs(entry.ttl().into()) / REFRESH_SHARE;
+    hits >= REFRESH_HITS && entry.ttl() >= least && now + tenth >= entry.expires()
+}
+
+impl Cache {
+    /// An empty store of `size` bytes.
+    pub fn new(size: u64) -> Self {
+        let limit = usize::try_from(size).unwrap_or(usize::MAX) / SHARDS;
+        let shard = || Shard {
+            slots: LruCache::unbounded_with_hasher(Prehashed::default()),
+            bytes: 0,
+            limit,
+            evictions: 0,
+        };
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
+            seed: foldhash::quality::RandomState::default(),
+        }
+    }
+
+    /// What keys are hashed with.
+    pub fn seed(&self) -> &foldhash::quality::RandomState {
+        &self.seed
+    }
+
+    /// What is known about a question. Counts as a use.
+    pub fn look(&self, key: &Key, now: Now) -> Look {
+        self.shard(key).slots.get_mut(key.bytes()).map_or(Look::Unknown, |slot| slot.look(now))
+    }
+
+    /// Keeps an answer in place of the one before, if its TTL allows; forgets failures either way.
+    pub fn store(&self, key: &Key, entry: Arc<Entry>) {
+        let mut shard = self.shard(key);
+        if entry.cacheable() {
+            shard.put(key, Slot { answer: Some(entry), ..Slot::default() });
+        } else {
+            shard.take(key);
+        }
+    }
+
+    /// Remembers that asking failed with `reply`; an answer that may still be served stays.
+    pub fn fail(&self, key: &Key, reply: Arc<Entry>, times: FailureTimes, now: Now) {
+        let mut shard = self.shard(key);
+        let before = shard.take(key).unwrap_or_default();
+        let answer = before.answer.filter(|e| e.is_usable(now));
+        let lasted = match (&answer, before.failure) {
+            (Some(_), _) => times.with_stale,
+            // In a row: again within the time that the last one lasted, after its end.
+            (None, Some(f)) if now < f.until + f.lasted => (f.lasted * 2).min(times.longest),
+            (None, _) => times.first,
+        };
+        let failure = Some(Failure { reply, until: now + lasted, lasted });
+        shard.put(key, Slot { answer, failure, hits: before.hits, refresh_after: before.refresh_after });
+    }
+
+    /// Sums over all shards, one after the other.
+    pub fn figures(&self) -> Figures {
+        let mut sum = Figures::default();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            sum.entries += shard.slots.len() as u64;
+            sum.bytes += shard.bytes as u64;
+            sum.limit += shard.limit as u64;
+            sum.evictions += shard.evictions;
+        }
+        sum
+    }
+
+    fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
+        // The table inside takes its place from the hash's low bits and its tag from the top seven.
+        lock(&self.shards[(key.hash() >> 32) as usize % SHARDS])
+    }
+}
+
+/// No code panics while it holds the lock, and if it did, a slot would be lost at worst.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shard {
+    fn take(&mut self, key: &Key) -> Option<Slot> {
+        let slot = self.slots.pop(key.bytes())?;
+        self.bytes -= slot.cost(key.bytes());
+        Some(slot)
+    }
+
+    fn put(&mut self, key: &Key, slot: Slot) {
+        self.take(key);
+        let cost = slot.cost(key.bytes());
+        if cost > self.limit {
+            return;
+        }
+        while self.bytes + cost > self.limit {
+            let Some((key, slot)) = self.slots.pop_lru() else { break };
+            self.bytes -= slot.cost(&key);
+            self.evictions += 1;
+        }
+        self.bytes += cost;
+        self.slots.put(key.bytes().into(), slot);
     }
 }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::resolve::ZoneSettings;
 use crate::upstream::{Policy, Server, Transport};
 use crate::{cache, listen, resolve, upstream};
 
@@ -38,7 +37,7 @@ pub struct ZoneConfig {
     /// Who is asked first.
     pub policy: Policy,
     /// How its answers are kept.
-    pub settings: ZoneSettings,
+    pub rules: cache::Rules,
 }
 
 /// An upstream as it is written.

@@ -4,7 +4,7 @@ pub mod zones;
 
 use std::time::Duration;
 
-pub use zones::{Snapshot, Zone, ZoneCounters, ZoneSettings};
+pub use zones::{Snapshot, Zone, ZoneCounters};
 
 use crate::count::{Counter, Gauge};
 use crate::limit::Limit;

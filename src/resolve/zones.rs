@@ -1,8 +1,8 @@
 //! Zones: a name suffix with its upstreams and limits, and the snapshot that holds them all.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::cache;
 use crate::count::{Counter, Histogram};
 use crate::limit::Limit;
 use crate::upstream::{self, Policy, Server};
@@ -10,49 +10,6 @@ use crate::{listen, resolve};
 
 /// Zones in a configuration.
 pub const ZONES: Limit<usize> = Limit::new(1, 1, 256);
-/// A bound on the TTL of answers.
-pub const TTL_MAX: Limit<Duration> =
-    Limit::new(Duration::from_secs(0), Duration::from_secs(3600), Duration::from_secs(604_800));
-/// A bound on the TTL of NXDOMAIN and NODATA.
-pub const NEGATIVE_TTL_MAX: Limit<Duration> =
-    Limit::new(Duration::from_secs(0), Duration::from_secs(1800), Duration::from_secs(604_800));
-/// A floor under TTLs, for answers and for negatives.
-pub const TTL_MIN: Limit<Duration> =
-    Limit::new(Duration::from_secs(0), Duration::from_secs(0), Duration::from_secs(3600));
-/// How long after expiry an answer may still be served when fresh data fails (RFC 8767: up to days).
-pub const STALE_FOR: Limit<Duration> =
-    Limit::new(Duration::from_secs(0), Duration::from_secs(86_400), Duration::from_secs(604_800));
-
-/// How answers of one zone are kept; a `[[zone]]` section.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ZoneSettings {
-    /// See [`TTL_MAX`].
-    pub ttl_max: Duration,
-    /// See [`TTL_MIN`].
-    pub ttl_min: Duration,
-    /// See [`NEGATIVE_TTL_MAX`].
-    pub negative_ttl_max: Duration,
-    /// See [`TTL_MIN`].
-    pub negative_ttl_min: Duration,
-    /// See [`STALE_FOR`]; zero turns serving stale off.
-    pub stale_for: Duration,
-    /// Whether NXDOMAIN and NODATA may be served stale.
-    pub stale_negative: bool,
-}
-
-impl Default for ZoneSettings {
-    fn default() -> Self {
-        Self {
-            ttl_max: TTL_MAX.default,
-            ttl_min: TTL_MIN.default,
-            negative_ttl_max: NEGATIVE_TTL_MAX.default,
-            negative_ttl_min: TTL_MIN.default,
-            stale_for: STALE_FOR.default,
-            stale_negative: true,
-        }
-    }
-}
-
 /// One zone as the road sees it.
 #[derive(Debug)]
 pub struct Zone {
@@ -68,7 +25,7 @@ pub struct Zone {
     /// Who is asked first.
     pub policy: Policy,
     /// How its answers are kept.
-    pub settings: ZoneSettings,
+    pub rules: cache::Rules,
     /// Its counters, one block per worker.
     pub counters: Vec<Arc<ZoneCounters>>,
 }

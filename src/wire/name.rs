@@ -1,0 +1,166 @@
+//! Names: labels of up to 63 bytes, 255 bytes in all, and pointers to earlier ones (RFC 1035 sections 3.1,
+//! 4.1.4).
+
+use super::Malformed;
+
+/// The longest name in wire format, with its last zero byte.
+pub const MAX: usize = 255;
+/// The two high bits of a length byte that is half of a pointer.
+const POINTER: u8 = 0xc0;
+/// Pointers followed in one name: more than there are labels in a name can only be a trick.
+const HOPS: usize = 128;
+
+/// The end of the name at `at`, which must not be compressed: a question's.
+///
+/// # Errors
+/// A pointer, a label or a name that is too long, or the end of the message.
+pub fn end_uncompressed(message: &[u8], at: usize) -> Result<usize, Malformed> {
+    let mut i = at;
+    loop {
+        match message.get(i) {
+            Some(0) if i + 1 - at <= MAX => return Ok(i + 1),
+            Some(&len @ 1..=63) => i += 1 + usize::from(len),
+            _ => return Err(Malformed),
+        }
+    }
+}
+
+/// The end of the name at `at`, where it may end in a pointer. The pointer must point backwards.
+///
+/// # Errors
+/// A label or name that is too long, a pointer forwards, or the end of the message.
+pub fn end(message: &[u8], at: usize) -> Result<usize, Malformed> {
+    let mut i = at;
+    loop {
+        match message.get(i) {
+            Some(0) if i + 1 - at <= MAX => return Ok(i + 1),
+            Some(&len @ 1..=63) if i - at <= MAX => i += 1 + usize::from(len),
+            Some(&high @ POINTER..) => {
+                let low = *message.get(i + 1).ok_or(Malformed)?;
+                let target = usize::from(high & !POINTER) << 8 | usize::from(low);
+                return if target < i { Ok(i + 2) } else { Err(Malformed) };
+            }
+            _ => return Err(Malformed),
+        }
+    }
+}
+
+/// The labels of the name at `at`, pointers followed; it ends early where the name is malformed.
+fn labels(message: &[u8], at: usize) -> impl Iterator<Item = &[u8]> {
+    let (mut i, mut hops) = (at, 0);
+    std::iter::from_fn(move || {
+        loop {
+            match *message.get(i)? {
+                0 => return None,
+                len @ 1..=63 => {
+                    let label = message.get(i + 1..i + 1 + usize::from(len))?;
+                    i += 1 + usize::from(len);
+                    return Some(label);
+                }
+                high @ POINTER.. => {
+                    let target = usize::from(high & !POINTER) << 8 | usize::from(*message.get(i + 1)?);
+                    hops += 1;
+                    if target >= i || hops > HOPS {
+                        return None;
+                    }
+                    i = target;
+                }
+                _ => return None,
+            }
+        }
+    })
+}
+
+/// Whether the names at `a` and `b` of one message are the same, letter case aside (RFC 4343).
+pub fn same(message: &[u8], a: usize, b: usize) -> bool {
+    a == b || {
+        let lower = |at| labels(message, at).map(<[u8]>::to_ascii_lowercase);
+        lower(a).eq(lower(b))
+    }
+}
+
+/// Whether the name `suffix` is `name` or stands above it. Both in wire format, lower case, uncompressed.
+pub fn within(name: &[u8], suffix: &[u8]) -> bool {
+    let Some(start) = name.len().checked_sub(suffix.len()) else { return false };
+    if &name[start..] != suffix {
+        return false;
+    }
+    // The match must begin at a label: walk to it.
+    let mut i = 0;
+    while i < start {
+        i += 1 + usize::from(name[i]);
+    }
+    i == start
+}
+
+/// Copies a name in lower case (RFC 4343). Length bytes are at most 63 and so never letters.
+pub fn lower_into(name: &[u8], out: &mut [u8]) {
+    for (to, from) in out.iter_mut().zip(name) {
+        *to = from.to_ascii_lowercase();
+    }
+}
+
+/// Whether two uncompressed names are the same, letter case aside (RFC 4343).
+pub fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    a.eq_ignore_ascii_case(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_ends_after_its_zero_byte_or_its_pointer() {
+        let message = b"\x03www\x02ab\0\x01x\xc0\x04";
+        assert_eq!(end_uncompressed(message, 0), Ok(8));
+        assert_eq!(end(message, 0), Ok(8));
+        assert_eq!(end(message, 8), Ok(12));
+        assert_eq!(end_uncompressed(message, 8), Err(Malformed));
+    }
+
+    #[test]
+    fn names_have_at_most_255_bytes() {
+        let labels = |n: usize, last: usize| {
+            let mut v = b"\x3f".repeat(1);
+            v.clear();
+            for _ in 0..n {
+                v.push(63);
+                v.extend([b'a'; 63]);
+            }
+            v.push(last as u8);
+            v.extend(vec![b'b'; last]);
+            v.push(0);
+            v
+        };
+        let fits = labels(3, 61);
+        assert_eq!((fits.len(), end_uncompressed(&fits, 0)), (255, Ok(255)));
+        let over = labels(3, 62);
+        assert_eq!((end_uncompressed(&over, 0), end(&over, 0)), (Err(Malformed), Err(Malformed)));
+    }
+
+    #[test]
+    fn pointers_must_point_backwards() {
+        assert_eq!(end(b"\xc0\x00", 0), Err(Malformed));
+        assert_eq!(end(b"\x01a\xc0\x05\0\0", 0), Err(Malformed));
+        assert_eq!(end(b"\xc0", 0), Err(Malformed));
+        assert_eq!(end(b"\x40a\0", 0), Err(Malformed));
+    }
+
+    #[test]
+    fn names_are_compared_through_pointers_and_without_case() {
+        let message = b"\x03WWW\x02ab\0\x03www\xc0\x04\x03wwx\xc0\x04";
+        assert!(same(message, 0, 8));
+        assert!(!same(message, 0, 14));
+    }
+
+    #[test]
+    fn a_zone_holds_names_at_label_boundaries_only() {
+        let zone = b"\x05local\0";
+        assert!(within(zone, zone));
+        assert!(within(b"\x01a\x05local\0", zone));
+        assert!(!within(b"\x06xlocal\0", zone));
+        assert!(!within(b"\x07a\x05local\0", zone), "the suffix stands inside of a label");
+        assert!(within(zone, b"\0"));
+        assert!(!within(b"\0", zone));
+    }
+}

@@ -1,0 +1,216 @@
+//! A client's query: checked, and the question and the EDNS part found.
+//!
+//! What is refused, and how (RFC 1035 section 4.1, RFC 6891 sections 6.1 and 6.1.3, RFC 8906 section 8):
+//! - shorter than a header, or a response: never answered ([`Reject::Silence`]), so that nobody can set two
+//!   servers to answer each other, or make us answer a forged sender's noise;
+//! - an opcode other than QUERY: NOTIMP;
+//! - not exactly one question, a bad name or a pointer in it, sections that do not hold what the header
+//!   promises, two OPT records, an OPT that is not in the additional section or not owned by the root,
+//!   options that overrun it: FORMERR;
+//! - an EDNS version above 0: BADVERS.
+
+use super::header::{self, Header};
+use super::records::{self, Section};
+use super::{Malformed, name, rcode, rtype, u16_at};
+
+/// A well-formed query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Query<'a> {
+    /// The header, as it came.
+    pub header: Header,
+    /// What is asked.
+    pub question: Question<'a>,
+    /// The EDNS part, if there is one.
+    pub edns: Option<Edns>,
+}
+
+/// A question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// All of it, as it came: name, type, class.
+    pub bytes: &'a [u8],
+    /// The type.
+    pub rtype: u16,
+    /// The class.
+    pub class: u16,
+}
+
+impl<'a> Question<'a> {
+    /// The question at the start of `bytes` (a whole message's bytes from [`header::LEN`] on).
+    ///
+    /// # Errors
+    /// A bad name, a pointer, or the end of the bytes.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let end = name::end_uncompressed(bytes, 0)?;
+        let rtype = u16_at(bytes, end).ok_or(Malformed)?;
+        let class = u16_at(bytes, end + 2).ok_or(Malformed)?;
+        Ok(Self { bytes: &bytes[..end + 4], rtype, class })
+    }
+
+    /// The name, in the letter case in which it came.
+    pub fn name(&self) -> &'a [u8] {
+        &self.bytes[..self.bytes.len() - 4]
+    }
+
+    /// Whether this is the same question, letter case aside.
+    pub fn same(&self, other: &Question<'_>) -> bool {
+        self.rtype == other.rtype && self.class == other.class && name::same_bytes(self.name(), other.name())
+    }
+}
+
+/// What a client's OPT record says to us (RFC 6891 section 6.1). Its options go no further: COOKIE, client
+/// subnet, keepalive, NSID and padding are between two neighbours, and none of them is needed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edns {
+    /// The largest UDP answer it can take; values below 512 mean 512 (RFC 6891 section 6.2.3).
+    pub udp_size: u16,
+    /// The DO bit (RFC 3225).
+    pub dnssec_ok: bool,
+}
+
+/// Why there is nothing to look up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject<'a> {
+    /// Not to be answered.
+    Silence(Silence),
+    /// To be answered with a response code.
+    Answer(Refusal<'a>),
+}
+
+/// Why a packet is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// Shorter than a header.
+    Short,
+    /// A response (QR=1).
+    Response,
+}
+
+/// A response code and what of the query is repeated with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal<'a> {
+    /// The query's header.
+    pub header: Header,
+    /// The response code, twelve bits.
+    pub rcode: u16,
+    /// The question, where it could be read.
+    pub question: Option<Question<'a>>,
+    /// The EDNS part, where it could be read.
+    pub edns: Option<Edns>,
+}
+
+/// Checks a packet from a client.
+///
+/// # Errors
+/// What to do instead of looking it up.
+pub fn parse(packet: &[u8]) -> Result<Query<'_>, Reject<'_>> {
+    let header = Header::read(packet).ok_or(Reject::Silence(Silence::Short))?;
+    if header.flags & header::QR != 0 {
+        return Err(Reject::Silence(Silence::Response));
+    }
+    let refuse = |rcode, question, edns| Reject::Answer(Refusal { header, rcode, question, edns });
+    if header.flags & header::OPCODE != 0 {
+        return Err(refuse(rcode::NOTIMP, None, None));
+    }
+    if header.counts[0] != 1 {
+        return Err(refuse(rcode::FORMERR, None, None));
+    }
+    let question =
+        Question::read(&packet[header::LEN..]).map_err(|Malformed| refuse(rcode::FORMERR, None, None))?;
+    let (edns, version) =
+        find_edns(packet, &header).map_err(|Malformed| refuse(rcode::FORMERR, Some(question), None))?;
+    if version > 0 {
+        return Err(refuse(rcode::BADVERS, Some(question), edns));
+    }
+    Ok(Query { header, question, edns })
+}
+
+/// The OPT record and its version.
+fn find_edns(packet: &[u8], header: &Header) -> Result<(Option<Edns>, u8), Malformed> {
+    let mut found = (None, 0);
+    if header.counts[1..] == [0, 0, 0] {
+        return Ok(found);
+    }
+    for record in records::walk(packet)? {
+        let record = record?;
+        if record.rtype != rtype::OPT {
+            continue;
+        }
+        if found.0.is_some() || record.section != Section::Additional || packet[record.owner] != 0 {
+            return Err(Malformed);
+        }
+        records::options(&packet[record.rdata.clone()]).try_for_each(|o| o.map(drop))?;
+        // RFC 6891 section 6.1.3: the TTL holds the extended response code, the version and the flags.
+        let [_, version, flags, _] = record.ttl.to_be_bytes();
+        found = (Some(Edns { udp_size: record.class, dnssec_ok: flags & 0x80 != 0 }), version);
+    }
+    Ok(found)
+}
+
+/// The body of a fuzz target: any packet is parsed or refused, and what is parsed agrees with itself.
+pub fn fuzz(packet: &[u8]) {
+    if let Ok(query) = parse(packet) {
+        assert_eq!(Question::read(query.question.bytes), Ok(query.question));
+        assert!(query.question.name().len() <= name::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(flags: u16, counts: [u16; 4], rest: &[u8]) -> Vec<u8> {
+        [&Header { id: 7, flags, counts }.bytes()[..], rest].concat()
+    }
+
+    const QUESTION: &[u8] = b"\x01a\0\0\x01\0\x01";
+    const OPT: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\0";
+
+    fn refused(packet: &[u8]) -> u16 {
+        match parse(packet) {
+            Err(Reject::Answer(r)) => r.rcode,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_plain_query_and_one_with_edns() {
+        let plain = packet(header::RD, [1, 0, 0, 0], QUESTION);
+        let query = parse(&plain).unwrap();
+        assert_eq!((query.question.name(), query.question.rtype, query.edns), (&b"\x01a\0"[..], 1, None));
+        let with = packet(header::RD, [1, 0, 0, 1], &[QUESTION, OPT].concat());
+        assert_eq!(parse(&with).unwrap().edns, Some(Edns { udp_size: 1232, dnssec_ok: true }));
+    }
+
+    #[test]
+    fn noise_and_responses_are_not_answered() {
+        assert_eq!(parse(&[0; 11]), Err(Reject::Silence(Silence::Short)));
+        let response = packet(header::QR, [1, 0, 0, 0], QUESTION);
+        assert_eq!(parse(&response), Err(Reject::Silence(Silence::Response)));
+    }
+
+    #[test]
+    fn each_malformed_query_has_its_code() {
+        let twice = [QUESTION, OPT, OPT].concat();
+        for (flags, counts, rest, expected) in [
+            (2 << 11, [1, 0, 0, 0], QUESTION, rcode::NOTIMP),
+            (0, [0, 0, 0, 0], &b""[..], rcode::FORMERR),
+            (0, [2, 0, 0, 0], &[QUESTION, QUESTION].concat(), rcode::FORMERR),
+            (0, [1, 0, 0, 0], b"\xc0\x0c\0\x01\0\x01", rcode::FORMERR),
+            (0, [1, 0, 0, 0], b"\x01a\0\0\x01\0", rcode::FORMERR),
+            (0, [1, 0, 0, 2], &twice, rcode::FORMERR),
+            (0, [1, 0, 0, 2], &twice[..twice.len() - 1], rcode::FORMERR),
+            (0, [1, 1, 0, 0], &[QUESTION, OPT].concat(), rcode::FORMERR),
+            (0, [1, 0, 0, 1], &[QUESTION, b"\x01b", OPT].concat(), rcode::FORMERR),
+            (0, [1, 0, 0, 1], &[QUESTION, b"\0\0\x29\x04\xd0\0\x01\0\0\0\0"].concat(), rcode::BADVERS),
+            (
+                0,
+                [1, 0, 0, 1],
+                &[QUESTION, b"\0\0\x29\x04\xd0\0\0\0\0\0\x04\0\x0a\0\x05"].concat(),
+                rcode::FORMERR,
+            ),
+        ] {
+            assert_eq!(refused(&packet(flags, counts, rest)), expected, "{counts:?} {rest:?}");
+        }
+    }
+}
