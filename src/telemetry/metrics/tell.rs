@@ -1,0 +1,265 @@
+//! What each counter is called, and what it means: one function for each struct of counters.
+//!
+//! Each takes its struct apart by naming every field, so the compiler points here when a stage gets a new
+//! counter. The order and number of samples never depend on the values: workers are added up place by place.
+
+use prometheus_client::registry::Unit;
+
+use super::CacheFigures;
+use super::family::{Family, Sample, Value};
+use crate::count::Counter;
+use crate::resolve::zones::TYPES;
+use crate::{listen, resolve, telemetry::http, upstream};
+
+/// Response codes by name (the IANA registry "DNS RCODEs"); those without one are numbered.
+const RCODES: [&str; 24] = [
+    "NOERROR",
+    "FORMERR",
+    "SERVFAIL",
+    "NXDOMAIN",
+    "NOTIMP",
+    "REFUSED",
+    "YXDOMAIN",
+    "YXRRSET",
+    "NXRRSET",
+    "NOTAUTH",
+    "NOTZONE",
+    "DSOTYPENI",
+    "RCODE12",
+    "RCODE13",
+    "RCODE14",
+    "RCODE15",
+    "BADVERS",
+    "BADKEY",
+    "BADTIME",
+    "BADMODE",
+    "BADNAME",
+    "BADALG",
+    "BADTRUNC",
+    "BADCOOKIE",
+];
+
+/// The response codes that are written while they are zero, too: a rate needs a first value to rise from.
+const USUAL: [&str; 4] = ["NOERROR", "SERVFAIL", "NXDOMAIN", "REFUSED"];
+
+/// Counters by response code.
+fn by_rcode(name: &'static str, help: &'static str, counters: &[Counter]) -> Family {
+    let samples = counters.iter().zip(RCODES).map(|(counter, rcode)| {
+        let sample = Sample::new(Value::Counter(counter.get())).with("rcode", rcode);
+        if USUAL.contains(&rcode) { sample.always() } else { sample }
+    });
+    Family::labelled(name, help, samples)
+}
+
+/// Counters that one label tells apart, each always written.
+fn by<const N: usize>(
+    label: &'static str,
+    name: &'static str,
+    help: &'static str,
+    counters: [(&'static str, &Counter); N],
+) -> Family {
+    let samples = counters.map(|(value, c)| Sample::new(Value::Counter(c.get())).with(label, value).always());
+    Family::labelled(name, help, samples)
+}
+
+/// What the cache holds.
+pub fn cache(figures: CacheFigures) -> Vec<Family> {
+    let CacheFigures { bytes, limit_bytes, entries, evictions } = figures;
+    vec![
+        Family::gauge("cache", "Memory taken by cached answers", bytes).in_unit(Unit::Bytes),
+        Family::gauge("cache_limit", "Memory that cached answers may take", limit_bytes).in_unit(Unit::Bytes),
+        Family::gauge("cache_entries", "Cached answers, expired ones too", entries),
+        Family::labelled(
+            "cache_evictions",
+            "Cached answers that went because others needed their place",
+            [Sample::new(Value::Counter(evictions))],
+        ),
+    ]
+}
+
+/// A worker's clients.
+pub fn listen(counters: &listen::Counters) -> Vec<Family> {
+    let listen::Counters {
+        short,
+        responses,
+        local_answers,
+        send_failed,
+        truncated,
+        tcp_accepted,
+        tcp_open,
+        tcp_connections_limit,
+        tcp_per_client_limit,
+        tcp_queries_limit,
+        tcp_timed_out,
+        tcp_broken,
+    } = counters;
+    vec![
+        by(
+            "reason",
+            "dropped_packets",
+            "Packets dropped without an answer: shorter than a DNS header, or responses",
+            [("short", short), ("response", responses)],
+        ),
+        by_rcode(
+            "local_answers",
+            "Queries answered without a zone: malformed, refused, or about this server itself",
+            local_answers,
+        ),
+        Family::counter("udp_send_failures", "UDP answers that the kernel did not take", send_failed),
+        Family::counter("udp_truncated_answers", "UDP answers cut short (TC) as too long", truncated),
+        Family::counter("tcp_accepted_connections", "TCP connections accepted from clients", tcp_accepted),
+        Family::gauge("tcp_connections", "TCP connections from clients, now", tcp_open.get()),
+        by(
+            "reason",
+            "tcp_closed_connections",
+            "TCP connections from clients that did not end in order, by what ended them",
+            [
+                ("connections_limit", tcp_connections_limit),
+                ("per_client_limit", tcp_per_client_limit),
+                ("queries_limit", tcp_queries_limit),
+                ("timeout", tcp_timed_out),
+                ("broken", tcp_broken),
+            ],
+        ),
+    ]
+}
+
+/// A worker's misses.
+pub fn resolve(counters: &resolve::Counters) -> Vec<Family> {
+    let resolve::Counters { flights, flights_limit, waiters_limit, prefetches_limit } = counters;
+    vec![
+        Family::gauge("flights", "Questions under way to upstreams, now", flights.get()),
+        by(
+            "limit",
+            "limit_reached",
+            "Questions refused (flights, waiters) or prefetches not made because a limit was reached",
+            [("flights", flights_limit), ("waiters", waiters_limit), ("prefetches", prefetches_limit)],
+        ),
+    ]
+}
+
+/// A worker's part of one zone.
+pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
+    let resolve::ZoneCounters {
+        queries,
+        answers,
+        hits,
+        failure_hits,
+        misses,
+        coalesced,
+        stale,
+        prefetches,
+        timeouts,
+        hit_latency,
+        miss_latency,
+    } = counters;
+    vec![
+        Family::labelled("queries", "Queries from clients", by_query(queries)),
+        by_rcode("answers", "Answers to clients", answers),
+        Family::counter("hits", "Queries answered from a fresh cached answer or failure", hits),
+        Family::counter("failure_hits", "Hits on a remembered failure (RFC 9520)", failure_hits),
+        Family::counter("misses", "Queries that nothing fresh in the cache could answer", misses),
+        Family::counter("coalesced_misses", "Misses that joined a flight already under way", coalesced),
+        Family::counter("stale_answers", "Queries answered with stale data (RFC 8767)", stale),
+        Family::counter("prefetches", "Refreshes ahead of expiry", prefetches),
+        Family::counter("timeouts", "Queries answered SERVFAIL as nothing came in time", timeouts),
+        Family::histogram("hit_duration", "Time from receiving a hit's batch to its answers", hit_latency),
+        Family::histogram("miss_duration", "Time from receiving a miss to its answer", miss_latency),
+    ]
+}
+
+/// Queries by protocol, address family and type.
+fn by_query(queries: &[[[Counter; TYPES.len() + 1]; 2]; 2]) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for (protocol, families) in ["udp", "tcp"].into_iter().zip(queries) {
+        for (family, types) in ["ipv4", "ipv6"].into_iter().zip(families) {
+            let names = TYPES.iter().map(|&(_, name)| name).chain(["other"]);
+            samples.extend(names.zip(types).map(|(name, counter)| {
+                Sample::new(Value::Counter(counter.get()))
+                    .with("protocol", protocol)
+                    .with("family", family)
+                    .with("type", name)
+            }));
+        }
+    }
+    samples
+}
+
+/// A worker's part of one server.
+pub fn upstream(counters: &upstream::Counters) -> Vec<Family> {
+    let upstream::Counters {
+        sent,
+        answers,
+        latency,
+        timeouts,
+        errors,
+        hedges,
+        hedges_denied,
+        handed_over,
+        mismatched,
+        truncated,
+        taken_out,
+        out,
+        opened,
+        open_failed,
+        connections,
+        outstanding,
+        connections_limit,
+        datagrams_limit,
+    } = counters;
+    vec![
+        Family::counter("upstream_queries", "Queries sent, each try counted", sent),
+        by_rcode("upstream_answers", "Answers that were used", answers),
+        Family::histogram("upstream_duration", "Time from sending a query to its answer", latency),
+        by(
+            "reason",
+            "upstream_failed_tries",
+            "Tries without an answer: none in time, or the transport failed (refused, reset, closed)",
+            [("timeout", timeouts), ("transport", errors)],
+        ),
+        Family::counter("upstream_hedges", "Second tries because the first was slow", hedges),
+        Family::counter(
+            "upstream_handed_over_queries",
+            "Queries handed to another connection because theirs died",
+            handed_over,
+        ),
+        Family::counter(
+            "upstream_mismatched_replies",
+            "Replies dropped because they matched no open query or were no DNS message",
+            mismatched,
+        ),
+        Family::counter(
+            "upstream_truncated_answers",
+            "Truncated UDP answers asked for again over TCP",
+            truncated,
+        ),
+        Family::counter("upstream_taken_out", "Times a worker took it out as it did not answer", taken_out),
+        Family::gauge("upstream_out_workers", "Workers that have taken it out, now", out.get()),
+        Family::counter("upstream_opened_connections", "Connections opened", opened),
+        Family::counter("upstream_failed_connections", "Connections that could not be opened", open_failed),
+        Family::gauge("upstream_connections", "Connections, now", connections.get()),
+        Family::gauge("upstream_outstanding_queries", "Queries without an answer, now", outstanding.get()),
+        by(
+            "limit",
+            "upstream_limit_reached",
+            "Queries that shared a slow connection (connections), were refused (datagrams), \
+             or second tries that were not made (hedges), because a limit was reached",
+            [("connections", connections_limit), ("datagrams", datagrams_limit), ("hedges", hedges_denied)],
+        ),
+    ]
+}
+
+/// An HTTP listener's clients.
+pub fn http(counters: &http::Counters) -> Vec<Family> {
+    let http::Counters { accepted, open, connections_limit, broken, aged } = counters;
+    vec![
+        Family::counter("http_accepted_connections", "HTTP connections accepted", accepted),
+        Family::gauge("http_connections", "HTTP connections, now", open.get()),
+        by(
+            "reason",
+            "http_closed_connections",
+            "HTTP connections that did not end in order, by what ended them",
+            [("connections_limit", connections_limit), ("broken", broken), ("age", aged)],
+        ),
+    ]
+}
