@@ -202,6 +202,19 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_has_our_id_and_our_question() {
+        let (id, query) = question().unwrap();
+        let answer = refused(&query);
+        assert!(is_answer(id, &answer));
+        assert!(!is_answer(id ^ 1, &answer));
+        assert!(!is_answer(id, &query), "a query");
+        assert!(!is_answer(id, &answer[..answer.len() - 1]), "cut short");
+        let mut none = answer[..12].to_vec();
+        none[5] = 0;
+        assert!(!is_answer(id, &none), "no question");
+    }
+
+    #[test]
     fn over_udp_anything_but_the_answer_is_passed_over() {
         let many = |query: &[u8]| {
             let mut other_id = refused(query);

@@ -41,7 +41,7 @@ pub const HEAD_SIZE: usize = 16 * 1024;
 pub const ANSWER: Duration = Duration::from_secs(5);
 /// How long a connection lives. It may then finish what it is at, for another [`ANSWER`].
 pub const AGE: Duration = Duration::from_secs(120);
-/// How long accepting rests after it failed (no file descriptor was left, as a rule).
+/// How long accepting rests after it failed.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Plain text, as people's browsers want it.
@@ -71,6 +71,8 @@ impl Default for Limits {
 pub struct Counters {
     /// Connections accepted.
     pub accepted: Counter,
+    /// Times a connection could not be accepted (no file descriptor was left, as a rule).
+    pub accept_failed: Counter,
     /// Connections open now.
     pub open: Gauge,
     /// Connections closed at once because [`CONNECTIONS`] was reached.
@@ -111,7 +113,7 @@ pub async fn serve(listener: TcpListener, site: Site) {
     let mut connections = FuturesUnordered::new();
     loop {
         tokio::select! {
-            stream = accept(&listener) => {
+            stream = accept(&listener, &site.counters) => {
                 site.counters.accepted.bump();
                 // Not left waiting in the backlog: whoever comes now should hear that there is no room.
                 if connections.len() < site.limits.connections {
@@ -127,11 +129,14 @@ pub async fn serve(listener: TcpListener, site: Site) {
 }
 
 /// The next connection.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, counters: &Counters) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            Err(_) => sleep(ACCEPT_REST).await,
+            Err(_) => {
+                counters.accept_failed.bump();
+                sleep(ACCEPT_REST).await;
+            }
         }
     }
 }

@@ -108,22 +108,23 @@ impl Family {
         }
     }
 
-    /// Its samples that say something, with the label of their owner in front.
+    /// Its samples with the label of their owner in front.
     pub fn owned_by(mut self, label: &'static str, owner: &str) -> Self {
-        self.thin_out();
         for sample in &mut self.samples {
             sample.labels.insert(0, (label, Cow::Owned(owner.to_owned())));
         }
         self
     }
 
-    /// Leaves out counters at zero, but those that are always written; one stays in any case.
-    fn thin_out(&mut self) {
+    /// Leaves out counters at zero, but those that are always written; one stays in any case. After this it
+    /// can no longer be added to another worker's.
+    pub fn thinned_out(mut self) -> Self {
         let first = self.samples.first().cloned();
         self.samples.retain(|s| s.always || s.value != Value::Counter(0));
         if self.samples.is_empty() {
             self.samples.extend(first);
         }
+        self
     }
 
     fn kind(&self) -> MetricType {

@@ -4,10 +4,10 @@
 //! the workers up, and writes the OpenMetrics text format; [`classic`] turns that into Prometheus' older one.
 //!
 //! - Names are `sidestep_*`, with the unit as a suffix, and `_total` for what only rises.
-//! - Each stage's counters are told in [`tell`], in one function a struct, which names every field: a counter
+//! - Each stage's counters are told in `tell.rs`, in one function a struct, which names every field: a counter
 //!   that is added to a stage and forgotten there does not compile without a warning.
-//! - A combination of labels that has never been counted is left out, except the first of its kind and the
-//!   response codes that alerts are made of, so that every name is there from the first scrape on.
+//! - A query type or response code that has never been counted is left out, except the first of its kind and
+//!   the codes that alerts are made of, so that every name is there from the first scrape on.
 
 mod classic;
 mod family;
@@ -144,15 +144,13 @@ fn url(server: upstream::Server) -> String {
     format!("{scheme}://{}", server.address)
 }
 
-/// The blocks of all workers as one. Where there is none, all zero.
+/// The blocks of all workers as one, without what says nothing. Where there is no block, all is zero.
 fn sum<'a, C: Default + 'a>(blocks: impl Iterator<Item = &'a C>, tell: fn(&C) -> Vec<Family>) -> Vec<Family> {
-    blocks
-        .map(tell)
-        .reduce(|mut total, block| {
-            total.iter_mut().zip(block).for_each(|(t, b)| t.add(b));
-            total
-        })
-        .unwrap_or_else(|| tell(&C::default()))
+    let total = blocks.map(tell).reduce(|mut total, block| {
+        total.iter_mut().zip(block).for_each(|(t, b)| t.add(b));
+        total
+    });
+    total.unwrap_or_else(|| tell(&C::default())).into_iter().map(Family::thinned_out).collect()
 }
 
 /// The same families of several owners as one list: each family once, its samples labelled with their owner.

@@ -156,7 +156,7 @@ pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
     vec![
         Family::labelled("queries", "Queries from clients", by_query(queries)),
         by_rcode("answers", "Answers to clients", answers),
-        Family::counter("hits", "Queries answered from a fresh cached answer or failure", hits),
+        Family::counter("hits", "Queries answered from a fresh cache entry", hits),
         Family::counter("failure_hits", "Hits on a remembered failure (RFC 9520)", failure_hits),
         Family::counter("misses", "Queries that nothing fresh in the cache could answer", misses),
         Family::counter("coalesced_misses", "Misses that joined a flight already under way", coalesced),
@@ -208,8 +208,8 @@ pub fn upstream(counters: &upstream::Counters) -> Vec<Family> {
         datagrams_limit,
     } = counters;
     vec![
-        Family::counter("upstream_queries", "Queries sent, each try counted", sent),
-        by_rcode("upstream_answers", "Answers that were used", answers),
+        Family::counter("upstream_queries", "Queries sent to the server, each try counted", sent),
+        by_rcode("upstream_answers", "Answers of the server that were used", answers),
         Family::histogram("upstream_duration", "Time from sending a query to its answer", latency),
         by(
             "reason",
@@ -233,12 +233,20 @@ pub fn upstream(counters: &upstream::Counters) -> Vec<Family> {
             "Truncated UDP answers asked for again over TCP",
             truncated,
         ),
-        Family::counter("upstream_taken_out", "Times a worker took it out as it did not answer", taken_out),
-        Family::gauge("upstream_out_workers", "Workers that have taken it out, now", out.get()),
-        Family::counter("upstream_opened_connections", "Connections opened", opened),
-        Family::counter("upstream_failed_connections", "Connections that could not be opened", open_failed),
-        Family::gauge("upstream_connections", "Connections, now", connections.get()),
-        Family::gauge("upstream_outstanding_queries", "Queries without an answer, now", outstanding.get()),
+        Family::counter("upstream_taken_out", "Times a worker took the server out: no answers", taken_out),
+        Family::gauge("upstream_out_workers", "Workers that have taken the server out, now", out.get()),
+        Family::counter("upstream_opened_connections", "Connections opened to the server", opened),
+        Family::counter(
+            "upstream_failed_connections",
+            "Connections to the server that could not be opened",
+            open_failed,
+        ),
+        Family::gauge("upstream_connections", "Connections to the server, now", connections.get()),
+        Family::gauge(
+            "upstream_outstanding_queries",
+            "Queries that the server has not answered, now",
+            outstanding.get(),
+        ),
         by(
             "limit",
             "upstream_limit_reached",
@@ -251,9 +259,10 @@ pub fn upstream(counters: &upstream::Counters) -> Vec<Family> {
 
 /// An HTTP listener's clients.
 pub fn http(counters: &http::Counters) -> Vec<Family> {
-    let http::Counters { accepted, open, connections_limit, broken, aged } = counters;
+    let http::Counters { accepted, accept_failed, open, connections_limit, broken, aged } = counters;
     vec![
         Family::counter("http_accepted_connections", "HTTP connections accepted", accepted),
+        Family::counter("http_accept_failures", "HTTP connections that could not be accepted", accept_failed),
         Family::gauge("http_connections", "HTTP connections, now", open.get()),
         by(
             "reason",
