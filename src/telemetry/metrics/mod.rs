@@ -5,7 +5,7 @@
 //!
 //! - Names are `sidestep_*`, with the unit as a suffix, and `_total` for what only rises.
 //! - Each stage's counters are told in `tell.rs`, in one function a struct, which names every field: a counter
-//!   that is added to a stage and forgotten there does not compile without a warning.
+//!   that is added to a stage and forgotten there does not compile.
 //! - A query type or response code that has never been counted is left out, except the first of its kind and
 //!   the codes that alerts are made of, so that every name is there from the first scrape on.
 
