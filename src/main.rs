@@ -1,3 +1,5 @@
 //! The command line, its command, its exit code; no logic.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sidestep::cli::main()
+}

@@ -1,1 +1,67 @@
-//! cli
+//! The command line: arguments to a command, a command to its exit code.
+//!
+//! A contract that scripts rely on: 0 is success, 1 a configuration or a start that failed, 2 a command line
+//! that makes no sense. What was asked for goes to standard output, complaints to standard error.
+
+mod args;
+mod check;
+mod completions;
+mod man;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::config::{Config, Flags, Problem};
+use args::{Args, Command};
+
+/// Runs what the command line asks for.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(e) => {
+            // Help and version come this way too. If nobody reads them, there is nobody to tell.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    match args.command {
+        None => run(args.flags.into()),
+        Some(Command::Run(flags)) => run(flags.into()),
+        Some(Command::Check(check)) => check::check(check.into()),
+        Some(Command::Completions { shell }) => print(&completions::completions(shell)),
+        Some(Command::Man) => man::man().map_or_else(|e| failed(&e), |page| print(&page)),
+    }
+}
+
+fn run(flags: Flags) -> ExitCode {
+    match Config::load(&flags) {
+        Ok(config) => crate::serve::run(config, flags),
+        Err(problem) => refused(&problem),
+    }
+}
+
+fn refused(problem: &Problem) -> ExitCode {
+    complain(&problem.to_string());
+    ExitCode::FAILURE
+}
+
+fn failed(error: &io::Error) -> ExitCode {
+    complain(&format!("sidestep: {error}"));
+    ExitCode::FAILURE
+}
+
+/// Writes to standard error; if it is closed, there is nobody to tell.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Writes what was asked for. A reader that has seen enough (`| head`) is no failure.
+fn print(bytes: &[u8]) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => failed(&e),
+        _ => ExitCode::SUCCESS,
+    }
+}

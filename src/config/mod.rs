@@ -1,10 +1,58 @@
 //! From a file and flags to a checked configuration; nothing past it sees a raw string.
+//!
+//! ```text
+//! text > file (TOML tree, by the list of keys) > flags > rules between keys > Config        Config > print > text
+//! ```
+//!
+//! Every fault says where it is (file, line, column), what it is, and what to do about it ([`Problem`]).
+//!
+//! # To add an option
+//!
+//! 1. Its limits: a `Limit` constant in the stage that owns it, with the RFC section above it.
+//! 2. Its field in that stage's `Settings`, and its default there.
+//! 3. Its key: one line in `keys.rs`. Reading, printing, and "did you mean" follow from it.
+//! 4. What must hold between it and other keys: `rules.rs`.
+//! 5. Its paragraph in `config/sidestep.toml`: meaning, unit, default, limits. A test misses it otherwise.
+//! 6. If it is also a flag: `flags.rs`, `cli/args.rs`, and the README.
+//! 7. A test of what it does, beside the stage; and a line in the changelog.
 
+mod address;
+mod file;
+mod flags;
+mod fuzz;
+mod keys;
+mod kinds;
+mod name;
+mod print;
+mod problem;
+mod quantity;
+pub mod resolv_conf;
+mod rules;
+mod target;
+pub mod watch;
+mod zone;
+
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 
-use crate::upstream::{Policy, Server, Transport};
+pub use address::parse_listen;
+pub use flags::Flags;
+pub use fuzz::fuzz;
+pub use keys::{ADDRESSES, HTTP_LISTENERS, TXT, UPSTREAMS, parse_cache_size};
+pub use name::ZoneName;
+pub use problem::{Problem, Wrong};
+pub use target::{Target, WrittenTarget, parse_flag as parse_upstream};
+pub use zone::ZoneConfig;
+
+use crate::limit::Limit;
 use crate::{cache, listen, resolve, upstream};
+
+/// Bytes of a file that we read: somebody may name /dev/zero.
+pub const FILE: Limit<u64> = Limit::new(0, 0, 1 << 20);
+
+/// The resolv.conf of the host, which zone `.` asks unless something else is said.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,28 +73,86 @@ pub struct Config {
     pub log: LogSettings,
 }
 
-/// A `[[zone]]` section.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ZoneConfig {
-    /// Its name: wire format, lower case.
-    pub name: Box<[u8]>,
-    /// Its name as people write it, lower case, with the last dot.
-    pub display: String,
-    /// Whom to ask.
-    pub upstreams: Vec<Target>,
-    /// Who is asked first.
-    pub policy: Policy,
-    /// How its answers are kept.
-    pub rules: cache::Rules,
+impl Config {
+    /// Reads the file that the flags name, or none, and puts the flags in place. Every reload does this again.
+    pub fn load(flags: &Flags) -> Result<Self, Problem> {
+        match &flags.config {
+            Some(path) => Self::build(&read(path)?, &path.display().to_string(), flags),
+            None => Self::build("", "command line", flags),
+        }
+    }
+
+    /// Reads a configuration from text; `origin` is where it comes from, for messages.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, Problem> {
+        Self::build(text, origin, &Flags::default())
+    }
+
+    /// The effective configuration as TOML, each key written out; it parses back to itself.
+    pub fn to_toml(&self) -> String {
+        print::print(self)
+    }
+
+    fn build(text: &str, origin: &str, flags: &Flags) -> Result<Self, Problem> {
+        let mut written = file::read(text, origin)?;
+        flags.apply(&mut written);
+        complete(&mut written.zones);
+        rules::check(&written).map_err(|rules::Broken { keys, wrong }| {
+            if let Some(flag) = keys.iter().find_map(|key| flags.replacing(key, &written.zones)) {
+                return Problem::new(flag, wrong);
+            }
+            let span = keys.iter().find_map(|key| written.places.get(key)).cloned();
+            file::problem(origin, text, &problem::Fault { span, key: String::new(), wrong })
+        })?;
+        let zones = written.zones.into_iter().map(zone::WrittenZone::settle).collect();
+        Ok(Self { zones, ..written.config })
+    }
+
+    /// The defaults, without any zone.
+    fn bare() -> Self {
+        Self {
+            listen: listen::Settings::default(),
+            cache: cache::Settings::default(),
+            resolve: resolve::Settings::default(),
+            upstream: upstream::Settings::default(),
+            zones: Vec::new(),
+            http: Vec::new(),
+            log: LogSettings::default(),
+        }
+    }
 }
 
-/// An upstream as it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// `tcp://IP[:53]`, `udp://IP[:53]`, `IP[:port]`.
-    Server(Server),
-    /// The path of a resolv.conf: its servers, spoken to like this. Read again when it changes.
-    ResolvConf(PathBuf, Transport),
+impl Default for Config {
+    fn default() -> Self {
+        let mut zones = Vec::new();
+        complete(&mut zones);
+        Self { zones: zones.into_iter().map(zone::WrittenZone::settle).collect(), ..Self::bare() }
+    }
+}
+
+/// Zone `.` is always there, and has upstreams.
+fn complete(zones: &mut Vec<zone::WrittenZone>) {
+    if !zones.iter().any(|zone| zone.name().is_root()) {
+        zones.push(zone::WrittenZone::named(ZoneName::root()));
+    }
+    for zone in zones.iter_mut().filter(|zone| zone.name().is_root() && zone.upstreams.is_empty()) {
+        zone.upstreams.push(WrittenTarget::resolv_conf(RESOLV_CONF));
+    }
+}
+
+/// Reads a file of ours as text.
+fn read(path: &Path) -> Result<String, Problem> {
+    let problem = |what: String| Problem::new(path.display(), what);
+    let file = std::fs::File::open(path).map_err(|e| problem(format!("cannot be opened: {e}")))?;
+    let mut bytes = Vec::new();
+    let read = file.take(FILE.max + 1).read_to_end(&mut bytes);
+    read.map_err(|e| problem(format!("cannot be read: {e}")))?;
+    if bytes.len() as u64 > FILE.max {
+        return Err(problem(format!("is longer than {}; is it the right file?", quantity::size(FILE.max))));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        problem(format!("is not UTF-8 in line {line}"))
+    })
 }
 
 /// Where HTTP is served, and what.
@@ -67,6 +173,11 @@ pub enum HttpPath {
     Health,
     /// `/ready`
     Ready,
+}
+
+impl HttpPath {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Metrics, Self::Health, Self::Ready];
 }
 
 /// Section `[log]`.

@@ -1,0 +1,119 @@
+//! The arguments as clap reads them; [`Flags`] is what the rest of the program sees.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::config::{self, Flags, LogFormat, WrittenTarget, Wrong, ZoneName};
+use crate::listen::WORKERS;
+
+/// A node-local DNS cache that steps around DNAT and conntrack.
+///
+/// Without a command it runs; without anything it answers on 127.0.0.1:5300 and asks the servers of
+/// /etc/resolv.conf. No root is needed for that. Try it: dig @127.0.0.1 -p 5300 example.com
+#[derive(Debug, Parser)]
+#[command(name = "sidestep", version, args_conflicts_with_subcommands = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub flags: FlagArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Answer queries, until SIGTERM or SIGINT. This is what happens without a command.
+    Run(FlagArgs),
+    /// Check a configuration and print what holds, with the defaults and the flags.
+    Check(CheckArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// Each flag replaces the key of the configuration that it is named after, also after a reload.
+#[derive(clap::Args, Debug)]
+pub(super) struct FlagArgs {
+    /// The configuration; without it the defaults hold.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Answer here, over UDP and TCP. May be given again.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen)]
+    listen: Vec<SocketAddr>,
+    /// Ask this server: tcp://IP[:53], udp://IP[:53], IP[:port] (TCP), or the path of a resolv.conf.
+    ///
+    /// With ZONE= for this zone alone, else for all names that no other zone holds. May be given again: the
+    /// targets of one zone are a group.
+    #[arg(long, value_name = "[ZONE=]TARGET", value_parser = config::parse_upstream)]
+    upstream: Vec<(ZoneName, WrittenTarget)>,
+    /// Serve /metrics, /health and /ready here. May be given again.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen)]
+    http: Vec<SocketAddr>,
+    /// Worker threads; without it one per core, at most two.
+    #[arg(long, value_name = "N", value_parser = workers)]
+    workers: Option<usize>,
+    /// Memory for all answers together, such as 32MiB.
+    #[arg(long, value_name = "BYTES", value_parser = config::parse_cache_size)]
+    cache_size: Option<u64>,
+    /// How log lines look.
+    #[arg(long, value_name = "FORMAT")]
+    log: Option<Format>,
+    /// Log more: -v debug, -vv trace.
+    #[arg(short, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// The name of a [`LogFormat`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct CheckArgs {
+    /// The configuration; without it the defaults are printed.
+    #[arg(conflicts_with = "config")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    flags: FlagArgs,
+}
+
+/// Reads a number of workers.
+fn workers(text: &str) -> Result<usize, Wrong> {
+    let number = text.parse().ok().filter(|n| WORKERS.contains(*n));
+    number.ok_or_else(|| Wrong::bounds(text, WORKERS.min, WORKERS.max))
+}
+
+impl From<FlagArgs> for Flags {
+    fn from(args: FlagArgs) -> Self {
+        Self {
+            config: args.config,
+            listen: args.listen,
+            upstream: args.upstream,
+            http: args.http,
+            workers: args.workers,
+            cache_size: args.cache_size,
+            log: args.log.map(|format| match format {
+                Format::Text => LogFormat::Text,
+                Format::Json => LogFormat::Json,
+            }),
+            verbose: args.verbose,
+        }
+    }
+}
+
+impl From<CheckArgs> for Flags {
+    fn from(args: CheckArgs) -> Self {
+        let flags = Self::from(args.flags);
+        Self { config: args.file.or(flags.config), ..flags }
+    }
+}

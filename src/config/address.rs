@@ -1,0 +1,147 @@
+//! IP addresses with ports and scopes, as flags, files and resolv.conf write them.
+//!
+//! The standard library reads all of it but interface names (`fe80::1%eth0`): a link-local address means
+//! nothing without its interface, and people know names, not numbers.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use super::problem::{Wrong, shown};
+
+/// Where we answer: `ADDR:PORT`, IPv6 in brackets. Port 0 is any free port.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, Wrong> {
+    match parse(text) {
+        Some((address, Some(port))) => Ok(with_port(address, port)),
+        Some((address, None)) => {
+            let example = with_port(address, 53);
+            Err(Wrong::new(format!("`{}` has no port", shown(text)), format!("write \"{example}\"")))
+        }
+        None => Err(refused(text, "write an IP address and a port: \"127.0.0.1:53\", \"[::1]:53\"")),
+    }
+}
+
+/// A server of ours: `IP` or `IP:PORT`; without a port 53. IPv6 with a port stands in brackets.
+pub fn parse_server(text: &str) -> Result<SocketAddr, Wrong> {
+    match parse(text) {
+        Some((_, Some(0))) => {
+            Err(Wrong::new(format!("`{}` has port 0", shown(text)), "servers listen on 53"))
+        }
+        Some((address, port)) => Ok(with_port(address, port.unwrap_or(53))),
+        None => Err(refused(text, "write an IP address: \"10.96.0.10\", \"tcp://[2001:db8::1]:53\"")),
+    }
+}
+
+/// An address alone, as `nameserver` lines have it, with port 53.
+pub fn parse_nameserver(text: &str) -> Option<SocketAddr> {
+    ip(text).map(|address| with_port(address, 53))
+}
+
+fn refused(text: &str, hint: &str) -> Wrong {
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    let name = host.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains(':');
+    let what = if name {
+        format!("`{}` is a host name, which nobody could resolve before we run", shown(text))
+    } else {
+        format!("`{}` is no IP address", shown(text))
+    };
+    Wrong::new(what, hint)
+}
+
+/// An address with the scope of its interface (0: none).
+type Scoped = (IpAddr, u32);
+
+fn with_port((address, scope): Scoped, port: u16) -> SocketAddr {
+    match address {
+        IpAddr::V4(v4) => SocketAddr::from((v4, port)),
+        IpAddr::V6(v6) => SocketAddr::V6(SocketAddrV6::new(v6, port, 0, scope)),
+    }
+}
+
+/// `1.2.3.4`, `1.2.3.4:53`, `::1`, `[::1]`, `[::1]:53`, each IPv6 address with or without `%scope`.
+fn parse(text: &str) -> Option<(Scoped, Option<u16>)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (address, port) = rest.split_once(']')?;
+        let address = ip(address).filter(|(a, _)| a.is_ipv6())?;
+        return match port.strip_prefix(':') {
+            Some(port) => Some((address, Some(number(port)?))),
+            None => port.is_empty().then_some((address, None)),
+        };
+    }
+    match text.split_once(':') {
+        Some((v4, port)) if !port.contains(':') => {
+            Some((ip(v4).filter(|(a, _)| a.is_ipv4())?, Some(number(port)?)))
+        }
+        _ => ip(text).map(|address| (address, None)),
+    }
+}
+
+/// A port in digits alone: the standard library would take a plus sign too.
+fn number(text: &str) -> Option<u16> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+fn ip(text: &str) -> Option<Scoped> {
+    match text.split_once('%') {
+        None => text.parse().ok().map(|address| (address, 0)),
+        Some((address, scope)) => {
+            let address: Ipv6Addr = address.parse().ok()?;
+            Some((IpAddr::V6(address), interface(scope)?))
+        }
+    }
+}
+
+/// The index of an interface by its name or its number.
+fn interface(scope: &str) -> Option<u32> {
+    if !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_digit()) {
+        return scope.parse().ok().filter(|&index| index != 0);
+    }
+    // The kernel's own limit (IFNAMSIZ) is 16 with the final NUL.
+    if scope.is_empty() || scope.len() > 15 || scope.contains('\0') {
+        return None;
+    }
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None);
+    rustix::net::netdevice::name_to_index(socket.ok()?, scope).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(text: &str) -> String {
+        parse_server(text).map_or_else(|e| e.to_string(), |a| a.to_string())
+    }
+
+    #[test]
+    fn servers_have_port_53_unless_they_say_otherwise() {
+        assert_eq!(server("10.0.0.1"), "10.0.0.1:53");
+        assert_eq!(server("10.0.0.1:5353"), "10.0.0.1:5353");
+        assert_eq!(server("[2001:db8::1]"), "[2001:db8::1]:53");
+        assert_eq!(server("[2001:db8::1]:5353"), "[2001:db8::1]:5353");
+        assert_eq!(server("2001:db8::1"), "[2001:db8::1]:53");
+        assert_eq!(server("[fe80::1%3]:53"), "[fe80::1%3]:53");
+    }
+
+    #[test]
+    fn a_scope_may_be_the_name_of_an_interface() {
+        assert_eq!(server("fe80::1%lo"), "[fe80::1%1]:53");
+        assert!(parse_server("fe80::1%nosuchnic0").is_err());
+        assert!(parse_server("10.0.0.1%lo").is_err());
+    }
+
+    #[test]
+    fn errors_name_what_was_wrong() {
+        assert!(server("dns.example:53").contains("is a host name"));
+        assert!(server("300.1.2.3").contains("is no IP address"));
+        assert!(server("10.0.0.1:0").contains("has port 0"));
+        for text in
+            ["", ":", "[", "[]", "[::1", "[::1]x", "[10.0.0.1]", "1.2.3.4:", "1.2.3.4:+53", "::1%", "::1%0"]
+        {
+            assert!(parse_server(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn where_we_listen_has_a_port() {
+        assert_eq!(parse_listen("127.0.0.1:0").unwrap().to_string(), "127.0.0.1:0");
+        assert_eq!(parse_listen("::1").unwrap_err().to_string(), "`::1` has no port; write \"[::1]:53\"");
+    }
+}

@@ -1,0 +1,86 @@
+//! The command line's flags, typed, and what they do to the file: each replaces the key of its name.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::file::Written;
+use super::name::ZoneName;
+use super::target::WrittenTarget;
+use super::zone::WrittenZone;
+use super::{HttpListener, HttpPath, LogFormat, LogLevel};
+
+/// What was given on the command line. Empty lists and `None` leave the file's value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--config FILE`
+    pub config: Option<PathBuf>,
+    /// `--listen ADDR:PORT`...: the whole list.
+    pub listen: Vec<SocketAddr>,
+    /// `--upstream [ZONE=]TARGET`...: the list of each zone that is named.
+    pub upstream: Vec<(ZoneName, WrittenTarget)>,
+    /// `--http ADDR:PORT`...: the whole list, each with every path.
+    pub http: Vec<SocketAddr>,
+    /// `--workers N`
+    pub workers: Option<usize>,
+    /// `--cache-size BYTES`
+    pub cache_size: Option<u64>,
+    /// `--log text|json`
+    pub log: Option<LogFormat>,
+    /// `-v`: at least debug; `-vv`: trace.
+    pub verbose: u8,
+}
+
+impl Flags {
+    /// The flag that replaces the key at this place, if it was given.
+    pub(super) fn replacing(&self, place: &str, zones: &[WrittenZone]) -> Option<&'static str> {
+        let upstream = |zone: &WrittenZone| self.upstream.iter().any(|(name, _)| *name == zone.name());
+        match place {
+            "listen.addresses" if !self.listen.is_empty() => Some("--listen"),
+            "http.serve" if !self.http.is_empty() => Some("--http"),
+            "zone" if !self.upstream.is_empty() => Some("--upstream"),
+            _ => {
+                let index: usize = place.strip_prefix("zone[")?.strip_suffix("].upstreams")?.parse().ok()?;
+                zones.get(index).is_some_and(upstream).then_some("--upstream")
+            }
+        }
+    }
+
+    /// Puts the flags in the place of what the file says.
+    pub(super) fn apply(&self, written: &mut Written) {
+        let config = &mut written.config;
+        if !self.listen.is_empty() {
+            config.listen.addresses.clone_from(&self.listen);
+        }
+        if !self.http.is_empty() {
+            let serve = |&address| HttpListener { address, paths: HttpPath::ALL.to_vec() };
+            config.http = self.http.iter().map(serve).collect();
+        }
+        if self.workers.is_some() {
+            config.listen.workers = self.workers;
+        }
+        config.cache.size = self.cache_size.unwrap_or(config.cache.size);
+        config.log.format = self.log.unwrap_or(config.log.format);
+        config.log.level = config.log.level.max(match self.verbose {
+            0 => LogLevel::Error,
+            1 => LogLevel::Debug,
+            _ => LogLevel::Trace,
+        });
+        self.apply_upstreams(&mut written.zones);
+    }
+
+    fn apply_upstreams(&self, zones: &mut Vec<WrittenZone>) {
+        for zone in zones.iter_mut() {
+            let name = zone.name();
+            if self.upstream.iter().any(|(of, _)| *of == name) {
+                zone.upstreams.clear();
+            }
+        }
+        for (name, target) in &self.upstream {
+            let index = zones.iter().position(|zone| zone.name() == *name).unwrap_or_else(|| {
+                zones.push(WrittenZone::named(name.clone()));
+                zones.len() - 1
+            });
+            zones[index].upstreams.push(target.clone());
+        }
+    }
+}

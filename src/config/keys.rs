@@ -1,0 +1,181 @@
+//! Every key of the file: its section, its name, its kind with the limits, the setting it fills.
+//!
+//! This is the one list of them. Reading a file, printing a configuration and knowing which names there are
+//! all walk through it, each with another [`Keys`]; so they cannot come apart.
+
+use super::kinds::{Address, Auto, Count, Kind, List, Needed, Size, Switch, Text, Time, Ttl, Word, Written};
+use super::name::ZoneName;
+use super::problem::{Fault, Wrong};
+use super::target::WrittenTarget;
+use super::zone::WrittenZone;
+use super::{Config, HttpListener, HttpPath, LogFormat, LogLevel};
+use crate::cache::ttl;
+use crate::limit::Limit;
+use crate::upstream::{Policy, Transport};
+use crate::{cache, listen, resolve, upstream};
+
+/// Addresses that we answer on. Each costs every worker a UDP and a TCP socket.
+pub const ADDRESSES: Limit<usize> = Limit::new(1, 1, 64);
+/// Upstreams written for one zone.
+pub const UPSTREAMS: Limit<usize> = Limit::new(1, 1, 32);
+/// Addresses that serve HTTP.
+pub const HTTP_LISTENERS: Limit<usize> = Limit::new(0, 0, 16);
+/// Bytes of the texts that go into one TXT character-string (RFC 1035 section 3.3.14).
+pub const TXT: Limit<usize> = Limit::new(0, 0, 255);
+
+const TRANSPORTS: &[(&str, Option<Transport>)] =
+    &[("auto", None), ("tcp", Some(Transport::Tcp)), ("udp", Some(Transport::Udp))];
+const POLICIES: &[(&str, Policy)] = &[
+    ("ordered", Policy::Ordered),
+    ("round-robin", Policy::RoundRobin),
+    ("least-outstanding", Policy::LeastOutstanding),
+];
+const PATHS: &[(&str, HttpPath)] =
+    &[("/metrics", HttpPath::Metrics), ("/health", HttpPath::Health), ("/ready", HttpPath::Ready)];
+const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+const LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+/// What is done with each key.
+pub(super) trait Keys {
+    /// One key: its name in the section, its kind, and the setting.
+    fn key<K: Kind>(&mut self, name: &'static str, kind: &K, setting: &mut K::Value) -> Result<(), Fault>;
+}
+
+/// Sections that a file has at most once. (`[[zone]]` is the other.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Section {
+    Listen,
+    Cache,
+    Upstream,
+    Http,
+    Log,
+}
+
+impl Section {
+    pub(super) const ALL: [Self; 5] = [Self::Listen, Self::Cache, Self::Upstream, Self::Http, Self::Log];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Listen => "listen",
+            Self::Cache => "cache",
+            Self::Upstream => "upstream",
+            Self::Http => "http",
+            Self::Log => "log",
+        }
+    }
+
+    /// Walks through the keys of this section.
+    pub(super) fn keys(self, config: &mut Config, keys: &mut impl Keys) -> Result<(), Fault> {
+        match self {
+            Self::Listen => listen(&mut config.listen, keys),
+            Self::Cache => cache(&mut config.cache, &mut config.resolve, keys),
+            Self::Upstream => upstream(&mut config.upstream, &mut config.resolve, keys),
+            Self::Http => keys.key("serve", &List(super::file::HttpEntry, HTTP_LISTENERS), &mut config.http),
+            Self::Log => {
+                keys.key("format", &Word(FORMATS), &mut config.log.format)?;
+                keys.key("level", &Word(LEVELS), &mut config.log.level)
+            }
+        }
+    }
+}
+
+fn listen(s: &mut listen::Settings, keys: &mut impl Keys) -> Result<(), Fault> {
+    keys.key("addresses", &List(Address, ADDRESSES), &mut s.addresses)?;
+    keys.key("workers", &Auto(Count(listen::WORKERS)), &mut s.workers)?;
+    keys.key("udp_size", &Count(listen::UDP_SIZE), &mut s.udp_size)?;
+    keys.key("rotate", &Switch, &mut s.rotate)?;
+    keys.key("identity", &Text(TXT), &mut s.identity)?;
+    keys.key("version", &Text(TXT), &mut s.version)?;
+    keys.key("tcp_connections", &Count(listen::TCP_CONNECTIONS), &mut s.tcp_connections)?;
+    keys.key("tcp_per_client", &Count(listen::TCP_PER_CLIENT), &mut s.tcp_per_client)?;
+    keys.key("tcp_queries", &Count(listen::TCP_QUERIES), &mut s.tcp_queries)?;
+    keys.key("tcp_idle", &Time(listen::TCP_IDLE), &mut s.tcp_idle)?;
+    keys.key("tcp_pipeline", &Count(listen::TCP_PIPELINE), &mut s.tcp_pipeline)
+}
+
+fn cache(c: &mut cache::Settings, r: &mut resolve::Settings, keys: &mut impl Keys) -> Result<(), Fault> {
+    keys.key("size", &Size(cache::SIZE), &mut c.size)?;
+    keys.key("prefetches", &Count(resolve::PREFETCHES), &mut r.prefetches)?;
+    keys.key("stale_after", &Time(resolve::STALE_AFTER), &mut r.stale_after)?;
+    keys.key("stale_retry", &Time(resolve::STALE_RETRY), &mut r.stale_retry)?;
+    keys.key("stale_ttl", &Ttl(resolve::STALE_TTL), &mut r.stale_ttl)?;
+    keys.key("failure_ttl", &Time(resolve::FAILURE_TTL), &mut r.failure_ttl)?;
+    keys.key("failure_ttl_max", &Time(resolve::FAILURE_TTL_MAX), &mut r.failure_ttl_max)
+}
+
+fn upstream(
+    u: &mut upstream::Settings,
+    r: &mut resolve::Settings,
+    keys: &mut impl Keys,
+) -> Result<(), Fault> {
+    keys.key("connections", &Count(upstream::CONNECTIONS), &mut u.connections)?;
+    keys.key("idle", &Time(upstream::IDLE), &mut u.idle)?;
+    keys.key("max_age", &Time(upstream::MAX_AGE), &mut u.max_age)?;
+    keys.key("connect_timeout", &Time(upstream::CONNECT), &mut u.connect_timeout)?;
+    keys.key("try_timeout", &Time(upstream::TRY), &mut u.try_timeout)?;
+    keys.key("hedge_percent", &Count(upstream::HEDGE_PERCENT), &mut u.hedge_percent)?;
+    keys.key("datagrams", &Count(upstream::DATAGRAMS), &mut u.datagrams)?;
+    keys.key("deadline", &Time(resolve::DEADLINE), &mut r.deadline)?;
+    keys.key("flights", &Count(resolve::FLIGHTS), &mut r.flights)?;
+    keys.key("waiters", &Count(resolve::WAITERS), &mut r.waiters)
+}
+
+/// Walks through the keys of a `[[zone]]`.
+pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Fault> {
+    let name = Written::<ZoneName>::like("write it like \"cluster.local\"");
+    let target = Written::<WrittenTarget>::like("write it like \"tcp://10.96.0.10\"");
+    keys.key("name", &Needed(name), &mut z.name)?;
+    keys.key("upstreams", &List(target, UPSTREAMS), &mut z.upstreams)?;
+    keys.key("transport", &Word(TRANSPORTS), &mut z.transport)?;
+    keys.key("policy", &Word(POLICIES), &mut z.policy)?;
+    let s = &mut z.rules;
+    keys.key("ttl_max", &Ttl(ttl::TTL_MAX), &mut s.ttl_max)?;
+    keys.key("ttl_min", &Ttl(ttl::TTL_MIN), &mut s.ttl_min)?;
+    keys.key("negative_ttl_max", &Ttl(ttl::NEGATIVE_TTL_MAX), &mut s.negative_ttl_max)?;
+    keys.key("negative_ttl_min", &Ttl(ttl::TTL_MIN), &mut s.negative_ttl_min)?;
+    keys.key("stale_for", &Ttl(ttl::STALE_FOR), &mut s.stale_for)?;
+    keys.key("stale_negative", &Switch, &mut s.stale_negative)
+}
+
+/// An element of `http.serve` while it is read.
+#[derive(Default)]
+pub(super) struct WrittenListener {
+    /// Missing until it is read.
+    pub address: Option<std::net::SocketAddr>,
+    /// All of them unless said otherwise.
+    pub paths: Vec<HttpPath>,
+}
+
+impl From<&HttpListener> for WrittenListener {
+    fn from(l: &HttpListener) -> Self {
+        Self { address: Some(l.address), paths: l.paths.clone() }
+    }
+}
+
+/// Walks through the keys of an element of `http.serve`.
+pub(super) fn http_listener(l: &mut WrittenListener, keys: &mut impl Keys) -> Result<(), Fault> {
+    keys.key("address", &Needed(Address), &mut l.address)?;
+    keys.key("paths", &List(Word(PATHS), Limit::new(1, PATHS.len(), PATHS.len())), &mut l.paths)
+}
+
+/// Reads what `--cache-size` says.
+pub fn parse_cache_size(text: &str) -> Result<u64, Wrong> {
+    Size(cache::SIZE).parse(text)
+}
+
+/// Gathers the names of the keys.
+#[derive(Default)]
+pub(super) struct Names(pub Vec<&'static str>);
+
+impl Keys for Names {
+    fn key<K: Kind>(&mut self, name: &'static str, _: &K, _: &mut K::Value) -> Result<(), Fault> {
+        self.0.push(name);
+        Ok(())
+    }
+}

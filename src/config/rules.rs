@@ -1,0 +1,102 @@
+//! What must hold between keys; each key's own limits were checked when it was read.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::file::Written;
+use super::kinds::twice;
+use super::problem::Wrong;
+use super::quantity::time;
+use super::zone::WrittenZone;
+use crate::resolve::zones::ZONES;
+
+/// A rule that does not hold: the keys it is about, the likelier culprit first, and why.
+pub(super) struct Broken {
+    /// As places are named.
+    pub keys: Vec<String>,
+    /// What is wrong.
+    pub wrong: Wrong,
+}
+
+fn broken(keys: &[&str], wrong: Wrong) -> Result<(), Broken> {
+    Err(Broken { keys: keys.iter().map(|&key| key.to_owned()).collect(), wrong })
+}
+
+/// Checks every rule.
+pub(super) fn check(written: &Written) -> Result<(), Broken> {
+    addresses(written)?;
+    let r = &written.config.resolve;
+    ordered("cache", ("failure_ttl", r.failure_ttl), ("failure_ttl_max", r.failure_ttl_max))?;
+    if r.stale_after >= r.deadline {
+        let what = format!(
+            "cache.stale_after ({}) is not below upstream.deadline ({})",
+            time(r.stale_after),
+            time(r.deadline)
+        );
+        let wrong = Wrong::new(what, "stale data would come too late: lower the first");
+        return broken(&["cache.stale_after", "upstream.deadline"], wrong);
+    }
+    zones(&written.zones)
+}
+
+fn addresses(written: &Written) -> Result<(), Broken> {
+    let config = &written.config;
+    // Port 0 is another free port each time.
+    let mut seen = HashSet::new();
+    for address in config.listen.addresses.iter().filter(|a| a.port() != 0) {
+        if !seen.insert(*address) {
+            return broken(&["listen.addresses"], twice(&address.to_string()));
+        }
+    }
+    for address in config.http.iter().map(|l| l.address).filter(|a| a.port() != 0) {
+        if config.listen.addresses.contains(&address) {
+            let wrong =
+                Wrong::new(format!("{address} already answers DNS"), "give HTTP another port, such as 9353");
+            return broken(&["http.serve"], wrong);
+        }
+        if !seen.insert(address) {
+            return broken(&["http.serve"], twice(&address.to_string()));
+        }
+    }
+    Ok(())
+}
+
+fn zones(zones: &[WrittenZone]) -> Result<(), Broken> {
+    if !ZONES.contains(zones.len()) {
+        let wrong = Wrong::bounds(format!("{} zones", zones.len()), ZONES.min, ZONES.max);
+        return broken(&["zone"], wrong);
+    }
+    let mut seen = HashSet::new();
+    for (index, zone) in zones.iter().enumerate() {
+        let place = format!("zone[{index}]");
+        if !seen.insert(zone.name()) {
+            let wrong = Wrong::new(format!("zone `{}` is given twice", zone.name()), "make one of the two");
+            return broken(&[&format!("{place}.name")], wrong);
+        }
+        if zone.upstreams.is_empty() {
+            let what = format!("zone `{}` has no upstreams", zone.name());
+            return broken(&[&place], Wrong::new(what, "add `upstreams = [\"10.96.0.10\"]`"));
+        }
+        let targets: HashSet<_> = zone.upstreams.iter().map(|t| t.settle(zone.transport)).collect();
+        if targets.len() < zone.upstreams.len() {
+            let what = format!("zone `{}` has an upstream twice", zone.name());
+            return broken(&[&format!("{place}.upstreams")], Wrong::new(what, "leave one out"));
+        }
+        let s = &zone.rules;
+        ordered(&place, ("ttl_min", s.ttl_min), ("ttl_max", s.ttl_max))?;
+        ordered(&place, ("negative_ttl_min", s.negative_ttl_min), ("negative_ttl_max", s.negative_ttl_max))?;
+    }
+    Ok(())
+}
+
+/// The first of the two must not be above the second.
+fn ordered(place: &str, low: (&str, Duration), high: (&str, Duration)) -> Result<(), Broken> {
+    if low.1 <= high.1 {
+        return Ok(());
+    }
+    let section = place.split('[').next().unwrap_or_default();
+    let what =
+        format!("{section}.{} ({}) is above {section}.{} ({})", low.0, time(low.1), high.0, time(high.1));
+    let keys = [format!("{place}.{}", low.0), format!("{place}.{}", high.0)];
+    broken(&[&keys[0], &keys[1]], Wrong::new(what, "lower the first or raise the second"))
+}

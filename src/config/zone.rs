@@ -1,0 +1,74 @@
+//! A `[[zone]]` section: as it is written, and as it is used.
+
+use super::name::ZoneName;
+use super::target::{Target, WrittenTarget};
+use crate::cache::Rules;
+use crate::upstream::{Policy, Transport};
+
+/// A `[[zone]]` section, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneConfig {
+    /// Its name: wire format, lower case.
+    pub name: Box<[u8]>,
+    /// Its name as people write it, lower case, with the last dot.
+    pub display: String,
+    /// Whom to ask.
+    pub upstreams: Vec<Target>,
+    /// Who is asked first.
+    pub policy: Policy,
+    /// How its answers are kept.
+    pub rules: Rules,
+}
+
+/// A `[[zone]]` section while it is read: flags may still change it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct WrittenZone {
+    /// `None` until it is read.
+    pub name: Option<ZoneName>,
+    /// Empty until they are read.
+    pub upstreams: Vec<WrittenTarget>,
+    /// For upstreams that leave it open.
+    pub transport: Option<Transport>,
+    /// Who is asked first.
+    pub policy: Policy,
+    /// How its answers are kept.
+    pub rules: Rules,
+}
+
+impl WrittenZone {
+    /// A zone of which only the name is known.
+    pub(super) fn named(name: ZoneName) -> Self {
+        Self { name: Some(name), ..Self::default() }
+    }
+
+    /// The name; `.` while there is none.
+    pub(super) fn name(&self) -> ZoneName {
+        self.name.clone().unwrap_or_else(ZoneName::root)
+    }
+
+    /// Settles what is open.
+    pub(super) fn settle(self) -> ZoneConfig {
+        let name = self.name();
+        ZoneConfig {
+            name: name.wire().into(),
+            display: name.text().to_owned(),
+            upstreams: self.upstreams.iter().map(|target| target.settle(self.transport)).collect(),
+            policy: self.policy,
+            rules: self.rules,
+        }
+    }
+}
+
+/// For printing. Addresses get their scheme; the zone's `transport` is what its resolv.conf needs.
+impl From<&ZoneConfig> for WrittenZone {
+    fn from(zone: &ZoneConfig) -> Self {
+        let over_tcp = |target: &Target| matches!(target, Target::ResolvConf(_, Transport::Tcp));
+        Self {
+            name: zone.display.parse().ok(),
+            upstreams: zone.upstreams.iter().map(WrittenTarget::from).collect(),
+            transport: zone.upstreams.iter().any(over_tcp).then_some(Transport::Tcp),
+            policy: zone.policy,
+            rules: zone.rules.clone(),
+        }
+    }
+}
