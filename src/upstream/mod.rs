@@ -1,10 +1,57 @@
 //! Asking the servers that know: pick one, try it, go to the next.
+//!
+//! Everything here lives on one worker's thread. [`Upstreams`] holds what the worker knows of its servers; a
+//! [`Group`] is the servers of one zone, and [`Group::ask`] is the way in. [`group`] holds the loop,
+//! [`server`] one server and its connections, [`connection`] one TCP connection, [`datagram`] UDP,
+//! [`standing`], [`health`] and [`rtt`] what we think of a server, [`message`] the bytes.
+//!
+//! # Decisions
+//!
+//! **In order, one at a time.** RFC 7766 section 6.2.1.1 wants servers to answer pipelined queries as they
+//! complete; CoreDNS answers them one by one. So a query that has been open for about twice an easy round
+//! trip is taken to hold up its connection: nothing new is put behind it, a spare connection is opened, and
+//! what is already behind it is asked again elsewhere, once. A connection that was seen answering out of
+//! order is never held up.
+//!
+//! **Earlier tries stay open.** When a try is not answered within the measured patience, the next server or
+//! connection is tried while the first may still answer; whoever is first wins. At most [`TRIES`] per query.
+//! Once per query a second try may go earlier, as a hedge, for a small share of the traffic.
+//!
+//! **A death is handed over, twice at most.** The queries of a connection that dies go to another server, or
+//! to another connection if there is no other, at once. A query whose connection died twice under it goes
+//! no further: it may be what kills them.
+//!
+//! **Response codes say nothing about a server's health** (see [`health`]); but an error is not given to a
+//! client before every other server of the group was asked. NXDOMAIN is an answer, not an error.
+//!
+//! **Idle connections are ours to close** (RFC 7766 section 6.2.3), before the server does: a query sent
+//! into its FIN would have to be asked again. The server's own limit is asked for and kept (RFC 7828).
+//!
+//! **An abandoned query keeps its place.** When nobody waits for a reply any more, its id stays taken on its
+//! connection until the reply came: the server is still busy with it, and its late reply is a sign of life.
 
+pub mod connection;
+pub mod datagram;
+pub mod group;
+pub mod health;
+pub mod message;
+pub mod rtt;
+pub mod server;
+pub mod standing;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
+
+pub use group::{Group, TRIES};
 
 use crate::count::{Counter, Gauge, Histogram};
 use crate::limit::Limit;
+use group::Hedges;
+use server::Upstream;
 
 /// How a server is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,6 +152,8 @@ pub struct Counters {
     pub hedges: Counter,
     /// Second tries that were not made because the share of [`HEDGE_PERCENT`] was used up.
     pub hedges_denied: Counter,
+    /// Queries asked again on another connection because a slow one was ahead of theirs.
+    pub rescued: Counter,
     /// Queries handed to another connection because theirs died.
     pub handed_over: Counter,
     /// Replies that matched no open query (id or question), or were no DNS message; dropped.
@@ -153,4 +202,46 @@ pub enum Failure {
     Network,
     /// A limit of our own was reached ([`DATAGRAMS`]): extended error 0, Other (RFC 8914).
     Limit,
+}
+
+/// One worker's upstreams: what it knows of its servers and its connections to them, shared by all zones
+/// that name the same server. Must be used within a tokio `LocalSet`.
+#[derive(Debug)]
+pub struct Upstreams {
+    settings: Rc<Cell<Settings>>,
+    hedges: Rc<RefCell<Hedges>>,
+    /// Weak: a server that no group names any more goes away with the last group that does.
+    known: RefCell<HashMap<Server, Weak<Upstream>>>,
+}
+
+impl Upstreams {
+    /// No servers yet.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings: Rc::new(Cell::new(settings)), hedges: Rc::default(), known: RefCell::default() }
+    }
+
+    /// Takes other settings, for new queries and new connections.
+    pub fn configure(&self, settings: Settings) {
+        self.settings.set(settings);
+    }
+
+    /// The group of these servers. A server that another living group names keeps its connections, its
+    /// health and its counters (so pass the same counters for the same server); make the new groups before
+    /// dropping the old ones.
+    pub fn group(&self, servers: &[(Server, Arc<Counters>)], policy: Policy) -> Group {
+        let mut known = self.known.borrow_mut();
+        known.retain(|_, upstream| upstream.strong_count() > 0);
+        let members = servers
+            .iter()
+            .map(|(server, counters)| {
+                if let Some(upstream) = known.get(server).and_then(Weak::upgrade) {
+                    return upstream;
+                }
+                let upstream = Rc::new(Upstream::new(*server, counters.clone(), self.settings.clone()));
+                known.insert(*server, Rc::downgrade(&upstream));
+                upstream
+            })
+            .collect();
+        Group::new(members, policy, self.settings.clone(), self.hedges.clone())
+    }
 }

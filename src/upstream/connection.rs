@@ -1,0 +1,469 @@
+//! One TCP connection to a server, pipelined (RFC 7766 section 6.2.1.1).
+//!
+//! Queries are appended to a buffer; the connection's own task writes it when its turn comes. The scheduler
+//! is first in, first out, so all tasks that could already run, such as the misses of one batch of clients,
+//! have added theirs by then and go out in one write. The same task reads: one read may carry many frames,
+//! or half of one.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::message::{self, HEADER, Query};
+use super::standing::Standing;
+use super::{IDLE, Settings, Transport};
+
+/// Queries open on one connection.
+pub const PIPELINE: usize = 4096;
+/// Unanswered tries in a row, without a byte in between, after which a connection is taken for dead.
+const STRIKES: u32 = 2;
+/// After this long, nobody waits for a reply any more and none is expected; its id is free again.
+const FORGET: Duration = Duration::from_secs(10);
+/// How much is read at once.
+const READ: usize = 16 * 1024;
+
+/// Why a try ended without a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The connection died; `sent` if the server may have seen the query.
+    Died {
+        /// Whether any byte of the query was written.
+        sent: bool,
+    },
+    /// The server cannot be reached: the query was not sent, or not received.
+    Unreachable,
+    /// A limit of our own.
+    Limit,
+}
+
+/// What a try waits for.
+pub type Reply = Result<Vec<u8>, Lost>;
+
+/// A query that is open on a connection.
+#[derive(Debug)]
+struct Open {
+    id: u16,
+    query: Query,
+    /// Where it starts in all that was ever written.
+    offset: u64,
+    began: Instant,
+    /// Whether no other query was open when it was sent.
+    alone: bool,
+    reply: Option<oneshot::Sender<Reply>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Connecting,
+    Ready,
+    Closed,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Connection {
+    standing: Rc<Standing>,
+    /// Whether its failures speak against the server (they do not for the TCP side of a UDP server).
+    judged: bool,
+    phase: Cell<Phase>,
+    /// It takes no new queries, and closes when nobody waits for a reply.
+    retired: Cell<bool>,
+    /// When it retires.
+    retire_at: Instant,
+    /// How long it may be without queries.
+    idle: Cell<Duration>,
+    /// When the handshake was done.
+    ready_at: Cell<Instant>,
+    /// When the last bytes came.
+    heard: Cell<Instant>,
+    /// When the last query was added.
+    used: Cell<Instant>,
+    /// Unanswered tries since the last byte.
+    strikes: Cell<u32>,
+    /// A reply has overtaken another: the server does not work in order here.
+    overtakes: Cell<bool>,
+    /// Queries somebody waits for.
+    waiting: Cell<usize>,
+    queue: RefCell<Queue>,
+    /// Tells the task that there is something to do.
+    wake: Notify,
+}
+
+/// The open queries and the bytes to be written.
+#[derive(Debug)]
+struct Queue {
+    /// By the order in which they were sent.
+    open: BTreeMap<u64, Open>,
+    /// From id to place in `open`.
+    ids: HashMap<u16, u64, foldhash::fast::RandomState>,
+    next_place: u64,
+    next_id: u16,
+    /// Odd: adding it visits all 65,536 ids before any comes again.
+    id_step: u16,
+    out: Vec<u8>,
+    /// How much was ever written.
+    written: u64,
+}
+
+impl Connection {
+    /// A connection that is yet to be made; see [`Connection::run`].
+    pub fn new(standing: Rc<Standing>, judged: bool, settings: &Settings) -> Self {
+        // Up to a tenth is taken off, so that connections made at once do not end at once.
+        let age = settings.max_age.mul_f64(1.0 - 0.1 * rand::random::<f64>());
+        let now = Instant::now();
+        Self {
+            standing,
+            judged,
+            phase: Cell::new(Phase::Connecting),
+            retired: Cell::new(false),
+            retire_at: now + age,
+            idle: Cell::new(settings.idle),
+            ready_at: Cell::new(now),
+            heard: Cell::new(now),
+            used: Cell::new(now),
+            strikes: Cell::new(0),
+            overtakes: Cell::new(false),
+            waiting: Cell::new(0),
+            queue: RefCell::new(Queue {
+                open: BTreeMap::new(),
+                ids: HashMap::default(),
+                next_place: 0,
+                next_id: rand::random(),
+                id_step: rand::random::<u16>() | 1,
+                out: Vec::new(),
+                written: 0,
+            }),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Whether it is over.
+    pub fn is_closed(&self) -> bool {
+        self.phase.get() == Phase::Closed
+    }
+
+    /// Whether the handshake is done.
+    pub fn is_ready(&self) -> bool {
+        self.phase.get() == Phase::Ready
+    }
+
+    /// Queries that the server has not answered yet.
+    pub fn load(&self) -> usize {
+        self.queue.borrow().open.len()
+    }
+
+    /// Whether it takes new queries.
+    pub fn accepts(&self) -> bool {
+        !self.is_closed() && !self.retired.get() && self.load() < PIPELINE && Instant::now() < self.retire_at
+    }
+
+    /// Whether a new query would stand behind one that has been open for `slow_after`.
+    pub fn is_held_up(&self, slow_after: Duration) -> bool {
+        let queue = self.queue.borrow();
+        let oldest = queue.open.first_key_value();
+        self.works_in_order()
+            && oldest.is_some_and(|(_, open)| open.began.max(self.ready_at.get()).elapsed() >= slow_after)
+    }
+
+    /// Whether the query at `place` stands behind another.
+    pub fn is_behind(&self, place: u64) -> bool {
+        self.queue.borrow().open.first_key_value().is_some_and(|(first, _)| *first < place)
+    }
+
+    /// Whether the oldest query has held up the others for `slow_after`, and no bytes came meanwhile.
+    pub fn is_stuck(&self, slow_after: Duration) -> bool {
+        self.is_held_up(slow_after) && self.heard.get().elapsed() >= slow_after
+    }
+
+    /// Whether one slow query holds up the others, as far as we know. The handshake has its own timeout.
+    fn works_in_order(&self) -> bool {
+        self.is_ready() && !self.overtakes.get()
+    }
+
+    /// Takes no new queries from now on, and closes when nobody waits for a reply.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.wake.notify_one();
+    }
+
+    /// A try that began at `began` was not answered in time. Two in a row close the connection.
+    pub fn strike(&self, began: Instant) {
+        if self.heard.get() < began {
+            self.strikes.set(self.strikes.get() + 1);
+        }
+        if self.strikes.get() >= STRIKES {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Adds a query; it is written when the task's turn comes.
+    pub fn send(self: &Rc<Self>, query: &Query) -> Pending {
+        let (reply, receiver) = oneshot::channel();
+        let mut queue = self.queue.borrow_mut();
+        queue.forget();
+        let place = queue.push(query, reply);
+        self.used.set(Instant::now());
+        self.waiting.set(self.waiting.get() + 1);
+        self.wake.notify_one();
+        Pending { connection: self.clone(), place, receiver }
+    }
+
+    /// Connects, and then serves the connection until it is over. Every query still open then is told.
+    pub async fn run(self: Rc<Self>, settings: Settings) {
+        let address = self.standing.server.address;
+        let connected = timeout(settings.connect_timeout, connect(address, &settings)).await;
+        let counters = &self.standing.counters;
+        let end = match connected {
+            Ok(Ok(stream)) => {
+                counters.opened.bump();
+                counters.connections.up();
+                self.phase.set(Phase::Ready);
+                self.ready_at.set(Instant::now());
+                self.heard.set(Instant::now());
+                let end = self.serve(&stream).await;
+                counters.connections.down();
+                if end.is_err() && self.waiting.get() > 0 && self.judged {
+                    self.standing.failed("its connections break");
+                }
+                None
+            }
+            Ok(Err(_)) | Err(_) => {
+                counters.open_failed.bump();
+                if self.judged {
+                    self.standing.failed("it cannot be connected to");
+                }
+                Some(Lost::Unreachable)
+            }
+        };
+        self.phase.set(Phase::Closed);
+        self.queue.borrow_mut().lose(end);
+    }
+
+    /// Reads and writes until the connection is over; an error unless we ended it in peace.
+    async fn serve(&self, stream: &TcpStream) -> io::Result<()> {
+        let mut inbox = Vec::new();
+        let alarm = sleep_until(self.alarm());
+        tokio::pin!(alarm);
+        loop {
+            if self.retired.get() && self.waiting.get() == 0 {
+                return Ok(());
+            }
+            if self.strikes.get() >= STRIKES {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let due = self.alarm();
+            if due < alarm.deadline() {
+                alarm.as_mut().reset(due); // the server has named a shorter idle time
+            }
+            tokio::select! {
+                biased;
+                writable = stream.writable(), if self.has_output() => {
+                    writable?;
+                    self.write(stream)?;
+                }
+                readable = stream.readable() => {
+                    readable?;
+                    self.read(stream, &mut inbox)?;
+                }
+                () = self.wake.notified() => {}
+                () = &mut alarm => {
+                    let now = Instant::now();
+                    let idle = self.waiting.get() == 0 && self.idle_at() <= now;
+                    if idle || self.retire_at <= now {
+                        self.retired.set(true);
+                    }
+                    alarm.as_mut().reset(self.alarm());
+                }
+            }
+        }
+    }
+
+    /// When to look for idleness and age. With queries open it may be late by one idle time.
+    fn alarm(&self) -> Instant {
+        let now = Instant::now();
+        if self.retired.get() {
+            return now + FORGET; // whoever waits last wakes us
+        }
+        let idle_at = self.idle_at();
+        let due = if idle_at <= now { now + self.idle.get() } else { idle_at };
+        due.min(self.retire_at)
+    }
+
+    fn idle_at(&self) -> Instant {
+        self.heard.get().max(self.used.get()) + self.idle.get()
+    }
+
+    fn has_output(&self) -> bool {
+        !self.queue.borrow().out.is_empty()
+    }
+
+    fn write(&self, stream: &TcpStream) -> io::Result<()> {
+        let queue = &mut *self.queue.borrow_mut();
+        match stream.try_write(&queue.out) {
+            Ok(n) => {
+                queue.written += n as u64;
+                queue.out.drain(..n);
+                if queue.out.is_empty() && queue.out.capacity() > READ {
+                    queue.out = Vec::new();
+                }
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn read(&self, stream: &TcpStream, inbox: &mut Vec<u8>) -> io::Result<()> {
+        inbox.reserve(READ);
+        match stream.try_read_buf(inbox) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(e) => return Err(e),
+        }
+        self.heard.set(Instant::now());
+        self.strikes.set(0);
+        let mut rest = inbox.as_slice();
+        while let Some((length, after)) = rest.split_first_chunk::<2>()
+            && let Some((frame, after)) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+        {
+            self.receive(frame);
+            rest = after;
+        }
+        let taken = inbox.len() - rest.len();
+        inbox.drain(..taken);
+        if inbox.is_empty() {
+            *inbox = Vec::new(); // most connections are idle most of the time
+        }
+        Ok(())
+    }
+
+    /// A message came. What matches no open query is counted and dropped: the query stays open.
+    fn receive(&self, frame: &[u8]) {
+        let Some((overtook, open)) = self.queue.borrow_mut().take(frame) else {
+            self.standing.counters.mismatched.bump();
+            return;
+        };
+        if overtook {
+            self.overtakes.set(true);
+        }
+        self.standing.heard(open.began.elapsed(), open.alone);
+        match message::keepalive(frame) {
+            // RFC 7828 section 3.2.2: zero asks us to close as soon as we can.
+            Some(Duration::ZERO) => self.retire(),
+            Some(limit) => self.idle.set((limit * 4 / 5).min(IDLE.max)),
+            None => {}
+        }
+        if let Some(reply) = open.reply {
+            let _ = reply.send(Ok(frame.to_vec())); // fails if nobody waits any more: nothing is lost
+        }
+    }
+}
+
+/// Opens the stream: no delay for small writes, and an end for a peer that vanished without a reset.
+async fn connect(address: std::net::SocketAddr, settings: &Settings) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_nodelay(true)?;
+    socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(settings.try_timeout * 2))?;
+    socket.connect(address).await
+}
+
+impl Queue {
+    /// Adds a query with an id that is free and was not used for as long as possible.
+    fn push(&mut self, query: &Query, reply: oneshot::Sender<Reply>) -> u64 {
+        // PIPELINE is far below the number of ids, so a free one is near.
+        while self.ids.contains_key(&self.next_id) {
+            self.next_id = self.next_id.wrapping_add(self.id_step);
+        }
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(self.id_step);
+        let offset = self.written + self.out.len() as u64;
+        let at = self.out.len();
+        self.out.extend_from_slice(&[0, 0]);
+        query.write(id, Transport::Tcp, &mut self.out);
+        let length = (self.out.len() - at - 2) as u16; // a question and an OPT record: at most 290 bytes
+        self.out[at..at + 2].copy_from_slice(&length.to_be_bytes());
+        let place = self.next_place;
+        self.next_place += 1;
+        let alone = self.open.is_empty();
+        let began = Instant::now();
+        let open = Open { id, query: query.clone(), offset, began, alone, reply: Some(reply) };
+        self.ids.insert(id, place);
+        self.open.insert(place, open);
+        place
+    }
+
+    /// Takes out the query that `frame` answers; true with it if an older one is still open.
+    fn take(&mut self, frame: &[u8]) -> Option<(bool, Open)> {
+        if frame.len() < HEADER {
+            return None;
+        }
+        let id = message::id(frame)?;
+        let place = *self.ids.get(&id)?;
+        if !self.open.get(&place)?.query.is_answered_by(frame) {
+            return None;
+        }
+        let overtook = self.open.first_key_value().is_some_and(|(first, _)| *first < place);
+        self.ids.remove(&id);
+        Some((overtook, self.open.remove(&place)?))
+    }
+
+    /// Frees the ids of the oldest queries that nobody waits for and that no reply will come for.
+    fn forget(&mut self) {
+        while let Some(first) = self.open.first_entry()
+            && first.get().reply.is_none()
+            && first.get().began.elapsed() >= FORGET
+        {
+            let open = first.remove();
+            self.ids.remove(&open.id);
+        }
+    }
+
+    /// Tells all who wait that no reply will come: `end`, or that the connection died.
+    fn lose(&mut self, end: Option<Lost>) {
+        let written = self.written;
+        self.ids = HashMap::default();
+        self.out = Vec::new();
+        for (_, open) in std::mem::take(&mut self.open) {
+            if let Some(reply) = open.reply {
+                let _ = reply.send(Err(end.unwrap_or(Lost::Died { sent: open.offset < written })));
+            }
+        }
+    }
+}
+
+/// A query that is open on a connection, as the one who waits for it holds it.
+#[derive(Debug)]
+pub struct Pending {
+    connection: Rc<Connection>,
+    /// Its place among the connection's queries.
+    pub place: u64,
+    receiver: oneshot::Receiver<Reply>,
+}
+
+impl Pending {
+    /// Waits for the reply.
+    pub async fn reply(mut self) -> Reply {
+        (&mut self.receiver).await.unwrap_or(Err(Lost::Died { sent: true }))
+    }
+}
+
+impl Drop for Pending {
+    /// Answered or not, nobody waits any more. An unanswered query keeps its place (see the decisions).
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        if let Some(open) = connection.queue.borrow_mut().open.get_mut(&self.place) {
+            open.reply = None;
+        }
+        connection.waiting.set(connection.waiting.get().saturating_sub(1));
+        if connection.retired.get() && connection.waiting.get() == 0 {
+            connection.wake.notify_one();
+        }
+    }
+}

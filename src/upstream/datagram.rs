@@ -1,0 +1,52 @@
+//! One query over UDP: a fresh socket, so that the kernel picks a fresh random port, and a random id
+//! (RFC 5452 section 9). The socket is connected: the kernel drops what comes from elsewhere, and tells us
+//! when the port is closed.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::net::UdpSocket;
+use tokio::time::Instant;
+
+use super::Transport;
+use super::connection::{Lost, Reply};
+use super::message::{self, Query};
+use super::standing::Standing;
+
+/// Room for a reply. We announce 1232 bytes; some servers send more.
+const REPLY: usize = 4096;
+
+/// Asks and waits for the reply. What comes with another id or question is counted and dropped, and the
+/// wait goes on: it may be a forgery that wants to be first.
+pub async fn exchange(standing: &Standing, query: &Query) -> Reply {
+    let began = Instant::now();
+    let reply = attempt(standing, query).await;
+    match &reply {
+        Ok(_) => standing.heard(began.elapsed(), true),
+        Err(_) => standing.failed("it cannot be reached"),
+    }
+    reply.map_err(|_| Lost::Unreachable)
+}
+
+async fn attempt(standing: &Standing, query: &Query) -> io::Result<Vec<u8>> {
+    let address = standing.server.address;
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(address).await?;
+    let id = rand::random();
+    let mut buffer = Vec::with_capacity(REPLY);
+    query.write(id, Transport::Udp, &mut buffer);
+    socket.send(&buffer).await?;
+    loop {
+        buffer.clear();
+        socket.recv_buf(&mut buffer).await?;
+        if message::id(&buffer) == Some(id) && query.is_answered_by(&buffer) {
+            buffer.shrink_to_fit();
+            return Ok(buffer);
+        }
+        standing.counters.mismatched.bump();
+    }
+}

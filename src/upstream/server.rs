@@ -1,0 +1,184 @@
+//! One server: the connections to it, and which of them takes a query.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_local;
+
+use super::connection::{Connection, Lost, Reply};
+use super::message::{self, Query};
+use super::standing::Standing;
+use super::{Counters, Server, Settings, Transport, datagram};
+
+/// Connections opened before any is held up: one busy, one free.
+const START: usize = 2;
+
+/// A server with all that one worker holds for it.
+#[derive(Debug)]
+pub struct Upstream {
+    /// What we think of it.
+    pub standing: Rc<Standing>,
+    settings: Rc<Cell<Settings>>,
+    /// For a UDP server these are for truncated answers.
+    connections: RefCell<Vec<Rc<Connection>>>,
+    /// UDP sockets that are open.
+    datagrams: Rc<Cell<usize>>,
+}
+
+/// A try that has begun.
+pub struct Begun {
+    /// Comes with the reply.
+    pub reply: Pin<Box<dyn Future<Output = Reply>>>,
+    /// Over TCP, the connection and the query's place on it.
+    pub place: Option<(Rc<Connection>, u64)>,
+}
+
+impl Begun {
+    /// It could not begin: a limit of ours is reached.
+    fn limited() -> Self {
+        Self { reply: Box::pin(async { Err(Lost::Limit) }), place: None }
+    }
+}
+
+impl Upstream {
+    /// A server that has not been asked yet.
+    pub fn new(server: Server, counters: Arc<Counters>, settings: Rc<Cell<Settings>>) -> Self {
+        Self {
+            standing: Rc::new(Standing::new(server, counters)),
+            settings,
+            connections: RefCell::default(),
+            datagrams: Rc::default(),
+        }
+    }
+
+    /// After this long a query counts as slow.
+    pub fn slow_after(&self) -> Duration {
+        self.standing.rtt().slow_after(self.settings.get().try_timeout)
+    }
+
+    /// Asks. Connections in `avoid` carry this question already, and are used only if there is no other way.
+    pub fn ask(self: &Rc<Self>, query: &Query, avoid: &[Rc<Connection>]) -> Begun {
+        match self.standing.server.transport {
+            Transport::Tcp => self.ask_tcp(query, avoid),
+            Transport::Udp => self.ask_udp(query),
+        }
+    }
+
+    fn ask_tcp(&self, query: &Query, avoid: &[Rc<Connection>]) -> Begun {
+        let Some(connection) = self.connection(avoid) else { return Begun::limited() };
+        let outstanding = self.standing.asking();
+        let pending = connection.send(query);
+        let place = Some((connection, pending.place));
+        let reply = async move {
+            let _outstanding = outstanding;
+            pending.reply().await
+        };
+        Begun { reply: Box::pin(reply), place }
+    }
+
+    fn ask_udp(self: &Rc<Self>, query: &Query) -> Begun {
+        let Some(datagram) = Datagram::open(&self.datagrams, self.settings.get().datagrams) else {
+            self.standing.counters.datagrams_limit.bump();
+            return Begun::limited();
+        };
+        let outstanding = self.standing.asking();
+        let (upstream, query) = (self.clone(), query.clone());
+        let reply = async move {
+            let _outstanding = outstanding;
+            let reply = datagram::exchange(&upstream.standing, &query).await?;
+            drop(datagram);
+            if message::is_truncated(&reply) { Ok(upstream.whole(&query, reply).await) } else { Ok(reply) }
+        };
+        Begun { reply: Box::pin(reply), place: None }
+    }
+
+    /// The whole of a truncated answer, over TCP. If that fails, the truncated answer is what there is.
+    async fn whole(&self, query: &Query, truncated: Vec<u8>) -> Vec<u8> {
+        self.standing.counters.truncated.bump();
+        let Some(connection) = self.connection(&[]) else { return truncated };
+        connection.send(query).reply().await.unwrap_or(truncated)
+    }
+
+    /// Whether a query can be put where nothing holds it up.
+    pub fn has_room(&self, avoid: &[Rc<Connection>]) -> bool {
+        let slow_after = self.slow_after();
+        let connections = self.connections.borrow();
+        let open = connections.iter().filter(|c| !c.is_closed()).count();
+        open < self.settings.get().connections
+            || connections
+                .iter()
+                .any(|c| c.accepts() && !c.is_held_up(slow_after) && !avoid.iter().any(|a| Rc::ptr_eq(a, c)))
+    }
+
+    /// The connection for the next query: the least loaded that is not held up, an established one if there
+    /// is one. Opens another if there is none, or to have a spare one: a second when the first is busy, and
+    /// as long as some are held up, one more than are busy. At the limit, the least loaded of all.
+    fn connection(&self, avoid: &[Rc<Connection>]) -> Option<Rc<Connection>> {
+        let slow_after = self.slow_after();
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|c| !c.is_closed());
+        let avoided = |c: &Connection| avoid.iter().any(|a| std::ptr::eq(&**a, c));
+        let mut any_held_up = false;
+        let mut best: Option<&Rc<Connection>> = None;
+        let rank = |c: &Connection| (!c.is_ready(), c.load());
+        for candidate in connections.iter().filter(|c| c.accepts() && !avoided(c)) {
+            if candidate.is_held_up(slow_after) {
+                any_held_up = true;
+            } else if best.is_none_or(|b| rank(candidate) < rank(b)) {
+                best = Some(candidate);
+            }
+        }
+        let best = best.cloned();
+        let may_open = connections.len() < self.settings.get().connections;
+        let busy = best.as_ref().is_none_or(|c| c.load() > 0);
+        let connecting = connections.iter().any(|c| !c.is_ready());
+        let wanted = connections.len() < START || (any_held_up && !connecting);
+        if may_open && (best.is_none() || (busy && wanted)) {
+            let opened = self.open();
+            connections.push(opened.clone());
+            return Some(best.unwrap_or(opened));
+        }
+        best.or_else(|| {
+            self.standing.counters.connections_limit.bump();
+            let accepting = connections.iter().filter(|c| c.accepts());
+            accepting.min_by_key(|c| (avoided(c), c.load())).cloned()
+        })
+    }
+
+    fn open(&self) -> Rc<Connection> {
+        let settings = self.settings.get();
+        let judged = self.standing.server.transport == Transport::Tcp;
+        let connection = Rc::new(Connection::new(self.standing.clone(), judged, &settings));
+        spawn_local(connection.clone().run(settings));
+        connection
+    }
+}
+
+impl Drop for Upstream {
+    /// No group names this server any more: its connections close when nobody waits on them.
+    fn drop(&mut self) {
+        self.connections.borrow().iter().for_each(|c| c.retire());
+    }
+}
+
+/// A UDP socket that is open; dropped, it is not.
+struct Datagram(Rc<Cell<usize>>);
+
+impl Datagram {
+    fn open(count: &Rc<Cell<usize>>, limit: usize) -> Option<Self> {
+        (count.get() < limit).then(|| {
+            count.set(count.get() + 1);
+            Self(count.clone())
+        })
+    }
+}
+
+impl Drop for Datagram {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
