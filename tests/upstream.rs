@@ -1,0 +1,648 @@
+//! Upstreams against a scripted server: one test for each thing that the road relies on.
+
+mod support;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use sidestep::upstream::{
+    Ask, Counters, Failure, Group, Policy, Server, Settings, TRIES, Transport, Upstreams,
+};
+use support::scripted::{Action, Order, Query, Scripted};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Runs `body` as a worker would, for at most 20 s.
+fn worker<F: Future<Output = ()>>(body: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let bounded = async { timeout(Duration::from_secs(20), body).await.expect("the test takes too long") };
+    tokio::task::LocalSet::new().block_on(&runtime, bounded);
+}
+
+/// A group over scripted servers, and what it counts about each.
+struct Bench {
+    group: Group,
+    counters: Vec<Arc<Counters>>,
+    _upstreams: Upstreams,
+}
+
+impl Bench {
+    fn new(transport: Transport, servers: &[&Scripted]) -> Self {
+        Self::with(Settings::default(), Policy::Ordered, transport, servers)
+    }
+
+    fn with(settings: Settings, policy: Policy, transport: Transport, servers: &[&Scripted]) -> Self {
+        let upstreams = Upstreams::new(settings);
+        let counters: Vec<_> = servers.iter().map(|_| Arc::new(Counters::default())).collect();
+        let members: Vec<_> = servers
+            .iter()
+            .zip(&counters)
+            .map(|(s, c)| (Server { address: s.address, transport }, c.clone()))
+            .collect();
+        Self { group: upstreams.group(&members, policy), counters, _upstreams: upstreams }
+    }
+
+    async fn ask(&self, name: &str) -> Result<Vec<u8>, Failure> {
+        self.group.ask(&ask(name), Instant::now() + Duration::from_millis(3900)).await
+    }
+
+    /// Asks for `name` once and checks that the answer is right.
+    async fn good(&self, name: &str) {
+        let reply = self.ask(name).await.unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        assert_eq!(rcode(&reply), 0, "{name}");
+        assert!(has_address(&reply), "{name}: {reply:?}");
+    }
+
+    /// Asks for `count` names of this kind at once.
+    async fn many(&self, kind: &str, count: usize) {
+        let names: Vec<_> = (0..count).map(|i| format!("{kind}{i}.test")).collect();
+        join_all(names.iter().map(|name| self.good(name))).await;
+    }
+}
+
+fn ask(name: &str) -> Ask {
+    let mut wire = Vec::new();
+    for label in name.split('.') {
+        wire.push(label.len() as u8);
+        wire.extend_from_slice(label.as_bytes());
+    }
+    wire.push(0);
+    Ask { name: wire.into(), rtype: 1, class: 1, dnssec_ok: false, checking_disabled: false }
+}
+
+fn rcode(reply: &[u8]) -> u8 {
+    reply[3] & 0x0f
+}
+
+fn has_address(reply: &[u8]) -> bool {
+    reply.windows(4).any(|w| w == [192, 0, 2, 1])
+}
+
+fn answer(_: &Query) -> Vec<Action> {
+    vec![Action::Answer]
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[test]
+fn a_thousand_queries_at_once_share_few_connections() {
+    worker(async {
+        let server = Scripted::good();
+        let bench = Bench::new(Transport::Tcp, &[&server]);
+        bench.many("warm", 1).await;
+        bench.many("n", 1000).await;
+        assert_eq!(bench.counters[0].mismatched.get(), 0);
+        assert_eq!(bench.counters[0].answers[0].get(), 1001);
+        assert!(server.connections().len() <= 32);
+        assert_eq!(bench.counters[0].outstanding.get(), 0);
+    });
+}
+
+#[test]
+fn ids_may_run_out_and_over() {
+    worker(async {
+        let server = Scripted::good();
+        let settings = Settings { connections: 1, ..Settings::default() };
+        let bench = Bench::with(settings, Policy::Ordered, Transport::Tcp, &[&server]);
+        for round in 0..35 {
+            bench.many(&format!("r{round}-"), 2000).await; // 70,000 queries, 65,536 ids
+        }
+        assert_eq!(server.connections().len(), 1);
+        assert_eq!(bench.counters[0].mismatched.get(), 0);
+    });
+}
+
+#[test]
+fn replies_in_any_order_and_in_one_write_reach_who_asked() {
+    worker(async {
+        let server = Scripted::start(Order::InOrder, |q| match q.name.as_str() {
+            "last.test" => vec![Action::Hold, Action::Release],
+            "first.test" | "middle.test" => vec![Action::Hold],
+            _ => vec![Action::Answer],
+        });
+        let settings = Settings { connections: 1, hedge_percent: 0, ..Settings::default() };
+        let bench = Bench::with(settings, Policy::Ordered, Transport::Tcp, &[&server]);
+        bench.good("warm.test").await;
+        tokio::join!(bench.good("first.test"), bench.good("middle.test"), bench.good("last.test"));
+        assert_eq!(server.connections().len(), 1);
+        assert_eq!(server.seen().len(), 4);
+    });
+}
+
+#[test]
+fn a_reply_may_come_byte_by_byte() {
+    worker(async {
+        let server = Scripted::start(Order::InOrder, |_| vec![Action::Bytewise]);
+        let bench = Bench::new(Transport::Tcp, &[&server]);
+        bench.many("n", 5).await;
+    });
+}
+
+#[test]
+fn wrong_replies_are_dropped_and_counted_and_the_right_one_is_taken() {
+    worker(async {
+        let server = Scripted::start(Order::AtOnce, |q| {
+            let short = if q.tcp { b"\x00\x03abc".to_vec() } else { b"abc".to_vec() };
+            vec![Action::WrongId, Action::WrongQuestion, Action::Bytes(short), Action::Wait(ms(3)), Action::Answer]
+        });
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let settings = Settings { hedge_percent: 0, ..Settings::default() };
+            let bench = Bench::with(settings, Policy::Ordered, transport, &[&server]);
+            bench.good("name.test").await;
+            assert_eq!(bench.counters[0].mismatched.get(), 3, "{transport:?}");
+            assert_eq!(bench.counters[0].sent.get(), 1, "{transport:?}");
+        }
+    });
+}
+
+/// CoreDNS-like: 8 slow names are always pending, fast names are not harmed.
+#[test]
+fn slow_names_do_not_hold_up_fast_ones() {
+    worker(async {
+        let server = Scripted::start(Order::InOrder, |q| match q.name.starts_with("slow") {
+            true => vec![Action::Wait(ms(150)), Action::Answer],
+            false => vec![Action::Answer],
+        });
+        let bench = Rc::new(Bench::new(Transport::Tcp, &[&server]));
+        bench.many("warm", 20).await;
+        let done = Rc::new(Cell::new(false));
+        for lane in 0..8 {
+            let (bench, done) = (bench.clone(), done.clone());
+            tokio::task::spawn_local(async move {
+                for i in 0.. {
+                    bench.good(&format!("slow{lane}-{i}.test")).await;
+                    if done.get() {
+                        return;
+                    }
+                }
+            });
+        }
+        sleep(ms(100)).await;
+        let mut times = Vec::new();
+        for i in 0..400 {
+            let began = Instant::now();
+            bench.good(&format!("fast{i}.test")).await;
+            times.push(began.elapsed());
+            sleep(ms(1)).await;
+        }
+        done.set(true);
+        times.sort();
+        assert!(times[200] < ms(5), "median {:?}", times[200]);
+        assert!(times[395] < ms(30), "p99 {:?}", times[395]);
+        assert!(server.connections().len() <= 32);
+    });
+}
+
+#[test]
+fn who_stands_behind_a_slow_name_is_asked_for_elsewhere() {
+    worker(async {
+        let server = Scripted::start(Order::InOrder, |q| match q.name.starts_with("slow") {
+            true => vec![Action::Wait(ms(600)), Action::Answer],
+            false => vec![Action::Answer],
+        });
+        let settings = Settings { hedge_percent: 0, ..Settings::default() };
+        let bench = Rc::new(Bench::with(settings, Policy::Ordered, Transport::Tcp, &[&server]));
+        for i in 0..10 {
+            bench.good(&format!("warm{i}.test")).await;
+        }
+        // All at once: whatever connections there are, fast ones stand behind slow ones.
+        let slow = bench.clone();
+        tokio::task::spawn_local(async move { slow.many("slow", 2).await });
+        sleep(ms(1)).await;
+        let began = Instant::now();
+        bench.many("fast", 20).await;
+        assert!(began.elapsed() < ms(150), "{:?}", began.elapsed());
+        let rescued = bench.counters[0].rescued.get();
+        assert!((1..=20).contains(&rescued), "{rescued}");
+        assert_eq!(bench.counters[0].timeouts.get(), 0);
+    });
+}
+
+#[test]
+fn at_the_limit_connections_are_shared_and_that_is_counted() {
+    worker(async {
+        let server = Scripted::start(Order::InOrder, |_| vec![Action::Wait(ms(20)), Action::Answer]);
+        let settings = Settings { connections: 2, ..Settings::default() };
+        let bench = Bench::with(settings, Policy::Ordered, Transport::Tcp, &[&server]);
+        for round in 0..3 {
+            bench.many(&format!("r{round}-"), 2).await;
+            join_all((0..3).map(|i| {
+                let bench = &bench;
+                async move {
+                    sleep(ms(i * 15)).await; // into held-up connections
+                    bench.many(&format!("s{round}-{i}-"), 3).await;
+                }
+            }))
+            .await;
+        }
+        assert!(server.connections().len() <= 2);
+        assert!(bench.counters[0].connections_limit.get() > 0);
+    });
+}
+
+#[test]
+fn a_server_killed_under_load_is_not_noticed_while_another_lives() {
+    worker(async {
+        let mut first = Scripted::start(Order::InOrder, |_| vec![Action::Wait(ms(1)), Action::Answer]);
+        let second = Scripted::good();
+        let settings = Settings { hedge_percent: 0, ..Settings::default() };
+        let bench = Rc::new(Bench::with(settings, Policy::RoundRobin, Transport::Tcp, &[&first, &second]));
+        let lanes: Vec<_> = (0..32)
+            .map(|lane| {
+                let bench = bench.clone();
+                tokio::task::spawn_local(async move {
+                    for i in 0..100 {
+                        bench.good(&format!("n{lane}-{i}.test")).await;
+                    }
+                })
+            })
+            .collect();
+        sleep(ms(50)).await;
+        first.kill();
+        for lane in lanes {
+            lane.await.unwrap();
+        }
+        assert!(bench.counters[0].handed_over.get() > 0);
+        assert!(bench.counters[0].answers[0].get() > 0, "it was asked before");
+        assert_eq!(bench.counters[0].taken_out.get(), 1);
+        assert_eq!(bench.counters[0].out.get(), 1);
+    });
+}
+
+#[test]
+fn a_restarted_server_is_asked_again() {
+    worker(async {
+        let mut first = Scripted::good();
+        let bench = Bench::new(Transport::Tcp, &[&first]);
+        bench.good("a.test").await;
+        first.kill();
+        for _ in 0..4 {
+            assert_eq!(bench.ask("b.test").await, Err(Failure::Network));
+        }
+        assert_eq!(bench.counters[0].out.get(), 1);
+        let _first = Scripted::start_at(first.address, Order::AtOnce, answer);
+        bench.good("c.test").await; // the only one, so it is asked although it is out
+        assert_eq!(bench.counters[0].out.get(), 0);
+    });
+}
+
+#[test]
+fn a_query_that_kills_connections_travels_twice_and_others_survive() {
+    for end in [Action::Close, Action::Reset] {
+        worker(async move {
+            let script = move |q: &Query| match q.name.as_str() {
+                "poison.test" => vec![end.clone()],
+                _ => vec![Action::Wait(ms(2)), Action::Answer],
+            };
+            let servers = [Scripted::start(Order::AtOnce, script.clone()), Scripted::start(Order::AtOnce, script)];
+            for members in [vec![&servers[0]], vec![&servers[0], &servers[1]]] {
+                let bench = Bench::new(Transport::Tcp, &members);
+                bench.many("warm", 4).await;
+                let before: usize = servers.iter().map(|s| s.asked("poison.test")).sum();
+                let (poisoned, ()) = tokio::join!(bench.ask("poison.test"), bench.good("other.test"));
+                assert_eq!(poisoned, Err(Failure::Network));
+                let after: usize = servers.iter().map(|s| s.asked("poison.test")).sum();
+                assert_eq!(after - before, 2);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_connection_that_ends_in_the_middle_of_a_reply_is_handed_over() {
+    worker(async {
+        let server = Scripted::start(Order::AtOnce, |q| match q.connection {
+            0 => vec![Action::Half, Action::Close],
+            _ => vec![Action::Answer],
+        });
+        let bench = Bench::new(Transport::Tcp, &[&server]);
+        bench.good("name.test").await;
+        assert_eq!(bench.counters[0].handed_over.get(), 1);
+        assert_eq!(bench.counters[0].errors.get(), 1);
+    });
+}
+
+#[test]
+fn a_silent_connection_is_left_and_closed() {
+    worker(async {
+        let server = Scripted::start(Order::AtOnce, |q| match q.connection {
+            0 => vec![Action::Silence],
+            _ => vec![Action::Answer],
+        });
+        let settings = Settings { try_timeout: ms(100), connections: 1, hedge_percent: 0, ..Settings::default() };
+        let bench = Bench::with(settings, Policy::Ordered, Transport::Tcp, &[&server]);
+        let began = Instant::now();
+        bench.good("name.test").await;
+        assert!(began.elapsed() < ms(500), "{:?}", began.elapsed());
+        assert_eq!(bench.counters[0].timeouts.get(), 2, "two unanswered tries in a row");
+        assert!(server.connections()[0].closed.is_some());
+    });
+}
+
+#[test]
+fn a_slow_answer_beats_the_try_that_came_after() {
+    worker(async {
+        let slow = Scripted::start(Order::AtOnce, |_| vec![Action::Wait(ms(200)), Action::Answer]);
+        let dead = Scripted::start(Order::AtOnce, |_| vec![Action::Silence]);
+        let settings = Settings { try_timeout: ms(100), hedge_percent: 0, ..Settings::default() };
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let bench = Bench::with(settings, Policy::Ordered, transport, &[&slow, &dead]);
+            bench.good("name.test").await;
+            assert_eq!(bench.counters[0].timeouts.get(), 1, "{transport:?}");
+            assert_eq!(bench.counters[1].sent.get(), 1, "{transport:?}");
+        }
+    });
+}
+
+#[test]
+fn nobody_answers() {
+    worker(async {
+        let dead = Scripted::start(Order::AtOnce, |_| vec![Action::Silence]);
+        let settings = Settings { try_timeout: ms(50), ..Settings::default() };
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let bench = Bench::with(settings, Policy::Ordered, transport, &[&dead]);
+            let began = Instant::now();
+            let reply = bench.group.ask(&ask("name.test"), began + ms(600)).await;
+            assert_eq!(reply, Err(Failure::Timeout));
+            assert!((ms(590)..ms(700)).contains(&began.elapsed()), "{:?}", began.elapsed());
+            assert!(bench.counters[0].sent.get() <= TRIES as u64);
+            assert_eq!(bench.counters[0].outstanding.get(), 0);
+            assert_eq!(bench.counters[0].taken_out.get(), 1);
+        }
+        let nobody = Bench::new(Transport::Tcp, &[]);
+        assert_eq!(nobody.ask("name.test").await, Err(Failure::Network));
+    });
+}
+
+#[test]
+fn hedges_stay_within_their_share() {
+    worker(async {
+        let slow = Scripted::start(Order::AtOnce, |q| match q.number % 10 {
+            9 => vec![Action::Wait(ms(60)), Action::Answer],
+            _ => vec![Action::Answer],
+        });
+        let settings = Settings { hedge_percent: 5, ..Settings::default() };
+        let bench = Bench::with(settings, Policy::Ordered, Transport::Udp, &[&slow]);
+        for round in 0..50 {
+            bench.many(&format!("r{round}-"), 10).await;
+        }
+        let (hedges, denied) = (bench.counters[0].hedges.get(), bench.counters[0].hedges_denied.get());
+        assert!((1..=26).contains(&hedges), "{hedges}");
+        assert!(denied > 0, "{denied}");
+        assert_eq!(bench.counters[0].timeouts.get(), 0);
+    });
+}
+
+#[test]
+fn errors_go_to_the_next_server_and_nxdomain_does_not() {
+    worker(async {
+        let first = Scripted::start(Order::AtOnce, |q| match q.name.as_str() {
+            "nxdomain.test" => vec![Action::Rcode(3)],
+            "refused.test" => vec![Action::Rcode(5)],
+            _ => vec![Action::Rcode(2)],
+        });
+        let second = Scripted::start(Order::AtOnce, |q| match q.name.as_str() {
+            "broken.test" => vec![Action::Rcode(5)],
+            _ => vec![Action::Answer],
+        });
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let bench = Bench::new(transport, &[&first, &second]);
+            for _ in 0..10 {
+                bench.good("servfail.test").await;
+                bench.good("refused.test").await;
+            }
+            assert_eq!(rcode(&bench.ask("nxdomain.test").await.unwrap()), 3);
+            assert_eq!(rcode(&bench.ask("broken.test").await.unwrap()), 2, "the better of two errors");
+            assert_eq!(second.asked("nxdomain.test"), 0);
+            assert_eq!(bench.counters[0].taken_out.get(), 0, "codes say nothing about health");
+            assert_eq!(bench.counters[0].sent.get(), 22, "nobody is asked twice");
+        }
+    });
+}
+
+#[test]
+fn an_error_without_a_question_is_an_answer() {
+    worker(async {
+        let server = Scripted::start(Order::AtOnce, |q| {
+            let mut message = vec![0; 12];
+            message[..2].copy_from_slice(&q.message[..2]);
+            message[2..4].copy_from_slice(&[0x80, 5]);
+            vec![Action::Message(message)]
+        });
+        let bench = Bench::new(Transport::Udp, &[&server]);
+        assert_eq!(rcode(&bench.ask("name.test").await.unwrap()), 5);
+    });
+}
+
+#[test]
+fn a_server_without_edns_is_asked_again_without() {
+    worker(async {
+        let server = Scripted::start(Order::AtOnce, |q| match q.has_opt() {
+            true => {
+                let mut message = q.rcode(1);
+                message.truncate(message.len() - 11);
+                message[11] = 0;
+                vec![Action::Message(message)]
+            }
+            false => vec![Action::Answer],
+        });
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let bench = Bench::new(transport, &[&server]);
+            bench.good("name.test").await;
+            assert_eq!(bench.counters[0].sent.get(), 2, "{transport:?}");
+        }
+    });
+}
+
+#[test]
+fn truncated_answers_are_asked_for_again_over_tcp() {
+    worker(async {
+        let server = Scripted::start(Order::AtOnce, |q| match (q.tcp, q.name.as_str()) {
+            (true, "broken.test") => vec![Action::Close],
+            (true, _) => vec![Action::Answer],
+            (false, _) => vec![Action::Truncated],
+        });
+        let bench = Bench::new(Transport::Udp, &[&server]);
+        bench.many("n", 3).await;
+        assert_eq!(bench.counters[0].truncated.get(), 3);
+        let reply = bench.ask("broken.test").await.unwrap();
+        assert_eq!(reply[2] & 2, 2, "a truncated answer is better than none");
+    });
+}
+
+#[test]
+fn each_datagram_has_its_own_port_and_id() {
+    worker(async {
+        let server = Scripted::good();
+        let bench = Bench::new(Transport::Udp, &[&server]);
+        bench.many("n", 50).await;
+        let mut ids: Vec<_> = server.seen().iter().map(|q| [q.message[0], q.message[1]]).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert!(ids.len() > 45);
+        assert!(ids.windows(3).any(|w| w[1][0] != w[0][0]), "they do not count up");
+    });
+}
+
+#[test]
+fn sockets_are_bounded() {
+    worker(async {
+        let server = Scripted::start(Order::AtOnce, |_| vec![Action::Wait(ms(30)), Action::Answer]);
+        let settings = Settings { datagrams: 16, hedge_percent: 0, ..Settings::default() };
+        let bench = Bench::with(settings, Policy::Ordered, Transport::Udp, &[&server]);
+        let names: Vec<_> = (0..20).map(|i| format!("n{i}.test")).collect();
+        let replies = join_all(names.iter().map(|name| bench.ask(name))).await;
+        assert_eq!(replies.iter().filter(|r| **r == Err(Failure::Limit)).count(), 4);
+        assert_eq!(bench.counters[0].datagrams_limit.get(), 4);
+        bench.many("later", 16).await;
+    });
+}
+
+#[test]
+fn a_closed_udp_port_is_an_error_and_the_next_is_asked() {
+    worker(async {
+        let mut first = Scripted::good();
+        let second = Scripted::good();
+        let bench = Bench::new(Transport::Udp, &[&first, &second]);
+        first.kill();
+        let began = Instant::now();
+        bench.many("n", 10).await;
+        assert!(began.elapsed() < ms(200), "no timeout is needed: {:?}", began.elapsed());
+        assert!(bench.counters[0].errors.get() >= 3);
+        assert_eq!(bench.counters[0].taken_out.get(), 1);
+    });
+}
+
+#[test]
+fn the_policies() {
+    worker(async {
+        let servers = [Scripted::good(), Scripted::good()];
+        for (policy, expected) in
+            [(Policy::Ordered, [20, 0]), (Policy::RoundRobin, [10, 10]), (Policy::LeastOutstanding, [10, 10])]
+        {
+            let bench = Bench::with(Settings::default(), policy, Transport::Udp, &[&servers[0], &servers[1]]);
+            for i in 0..20 {
+                bench.good(&format!("n{i}.test")).await;
+            }
+            let sent: Vec<_> = bench.counters.iter().map(|c| c.sent.get()).collect();
+            assert_eq!(sent, expected, "{policy:?}");
+        }
+        let busy = Scripted::start(Order::AtOnce, |_| vec![Action::Wait(ms(150)), Action::Answer]);
+        let settings = Settings { hedge_percent: 0, ..Settings::default() };
+        let bench = Bench::with(settings, Policy::LeastOutstanding, Transport::Udp, &[&busy, &servers[0]]);
+        let (_, ()) = tokio::join!(bench.many("first", 2), async {
+            sleep(ms(20)).await;
+            for i in 0..10 {
+                bench.good(&format!("n{i}.test")).await;
+            }
+        });
+        assert_eq!(bench.counters[0].sent.get(), 1, "whoever is busy is spared");
+    });
+}
+
+#[test]
+fn idle_connections_are_closed_at_the_servers_wish() {
+    worker(async {
+        let server = Scripted::start(Order::AtOnce, |q| match q.name.as_str() {
+            "short.test" => vec![Action::Message(q.answer_with_options(b"\x00\x0b\x00\x02\x00\x03"))],
+            "now.test" => vec![Action::Message(q.answer_with_options(b"\x00\x0b\x00\x02\x00\x00"))],
+            _ => vec![Action::Answer],
+        });
+        let bench = Bench::new(Transport::Tcp, &[&server]);
+        bench.good("usual.test").await;
+        sleep(ms(400)).await;
+        assert_eq!(server.open_connections(), 1, "8 s by default");
+        bench.good("short.test").await; // 300 ms
+        sleep(ms(150)).await;
+        assert_eq!(server.open_connections(), 1);
+        sleep(ms(250)).await;
+        assert_eq!(server.open_connections(), 0);
+        bench.good("now.test").await;
+        sleep(ms(50)).await;
+        assert_eq!(server.open_connections(), 0);
+        assert_eq!(bench.counters[0].connections.get(), 0);
+        assert_eq!(bench.counters[0].errors.get(), 0);
+    });
+}
+
+#[test]
+fn connections_do_not_grow_old() {
+    worker(async {
+        let server = Scripted::good();
+        let settings = Settings { max_age: ms(200), ..Settings::default() };
+        let bench = Bench::with(settings, Policy::Ordered, Transport::Tcp, &[&server]);
+        for i in 0..100 {
+            bench.good(&format!("n{i}.test")).await;
+            sleep(ms(6)).await;
+        }
+        let connections = server.connections();
+        assert!((3..=12).contains(&connections.len()), "{}", connections.len());
+        assert!(connections.iter().filter_map(|c| Some(c.closed? - c.opened)).all(|age| age < ms(300)));
+        assert_eq!(bench.counters[0].errors.get(), 0);
+        assert_eq!(bench.counters[0].handed_over.get(), 0);
+    });
+}
+
+#[test]
+fn a_server_that_no_group_names_is_forgotten_and_others_stay() {
+    worker(async {
+        let (kept, gone) = (Scripted::good(), Scripted::good());
+        let upstreams = Upstreams::new(Settings::default());
+        let members: Vec<_> = [&kept, &gone]
+            .map(|s| (Server { address: s.address, transport: Transport::Tcp }, Arc::default()))
+            .into();
+        let old = upstreams.group(&members, Policy::RoundRobin);
+        for _ in 0..4 {
+            old.ask(&ask("name.test"), Instant::now() + ms(1000)).await.unwrap();
+        }
+        let new = upstreams.group(&members[..1], Policy::RoundRobin);
+        drop(old);
+        new.ask(&ask("name.test"), Instant::now() + ms(1000)).await.unwrap();
+        sleep(ms(50)).await;
+        assert_eq!(gone.open_connections(), 0);
+        assert_eq!(kept.connections().len(), 1, "its connection serves the new group too");
+    });
+}
+
+#[test]
+fn who_goes_away_leaves_nothing_behind() {
+    worker(async {
+        let answering = Arc::new(AtomicBool::new(false));
+        let script_answering = answering.clone();
+        let server = Scripted::start(Order::AtOnce, move |_| match script_answering.load(Relaxed) {
+            true => vec![Action::Answer],
+            false => vec![Action::Wait(ms(100)), Action::Answer],
+        });
+        let bench = Bench::new(Transport::Tcp, &[&server]);
+        let abandoned = join_all((0..50).map(|_| bench.ask("slow.test")));
+        assert!(timeout(ms(30), abandoned).await.is_err());
+        assert_eq!(bench.counters[0].outstanding.get(), 0);
+        answering.store(true, Relaxed);
+        sleep(ms(150)).await;
+        assert_eq!(bench.counters[0].mismatched.get(), 0, "late replies are known as such");
+        bench.good("name.test").await;
+    });
+}
+
+#[test]
+fn queries_of_one_batch_go_out_together() {
+    worker(async {
+        let server = Scripted::good();
+        let bench = Rc::new(Bench::new(Transport::Tcp, &[&server]));
+        bench.good("warm.test").await;
+        let flights: Vec<_> = (0..32)
+            .map(|i| {
+                let bench = bench.clone();
+                tokio::task::spawn_local(async move { bench.good(&format!("n{i}.test")).await })
+            })
+            .collect();
+        join_all(flights).await.into_iter().for_each(|r| r.unwrap());
+        let on_one = server.seen().iter().filter(|q| q.connection == 0).count();
+        assert!(on_one >= 33, "{on_one}");
+    });
+}
