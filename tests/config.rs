@@ -62,7 +62,10 @@ fn the_reference_names_the_limits_that_hold() {
             let message = wrong(&format!("[{section}]\n{key} = {value}\n"));
             let start = format!("test.toml:2:{}: {section}.{key}: ", key.len() + 4);
             assert!(message.starts_with(&start), "{message}");
-            assert!(message.contains(&format!("{} is out of bounds; give ", value.trim_matches('"'))), "{message}");
+            assert!(
+                message.contains(&format!("{} is out of bounds; give ", value.trim_matches('"'))),
+                "{message}"
+            );
         }
     }
 }
@@ -75,7 +78,7 @@ fn the_file_for_kubernetes_is_what_the_comments_say() {
     let seconds = |t: Duration| t.as_secs();
     for zone in &config.zones {
         let negative = if zone.display == "cluster.local." { 5 } else { 30 };
-        let s = &zone.settings;
+        let s = &zone.rules;
         assert_eq!((seconds(s.ttl_max), seconds(s.negative_ttl_max)), (30, negative), "{}", zone.display);
         let (stale_for, stale_negative) = if zone.display == "." { (86_400, true) } else { (3600, false) };
         assert_eq!((seconds(s.stale_for), s.stale_negative), (stale_for, stale_negative), "{}", zone.display);
@@ -123,7 +126,10 @@ fn every_setting_survives_printing() {
     "#;
     let config = parse(text);
     assert_eq!(parse(&config.to_toml()), config, "{}", config.to_toml());
-    assert_eq!(config.zones[0].upstreams[2], Target::ResolvConf("./a b/\"resolv\".conf".into(), Transport::Tcp));
+    assert_eq!(
+        config.zones[0].upstreams[2],
+        Target::ResolvConf("./a b/\"resolv\".conf".into(), Transport::Tcp)
+    );
     assert_eq!(config.zones.len(), 3, "zone . is always there");
     assert_eq!(config.http[1].paths, config::HttpPath::ALL);
 }
@@ -135,7 +141,10 @@ fn faults_are_named_with_their_place_and_a_remedy() {
         ("size = 1\n", "1:1: key `size` outside of a section; it belongs to [cache]"),
         ("[cache]\n  sise = 1\n", "2:3: unknown key in [cache]: `sise`; did you mean `size`?"),
         ("[listen]\nsize = 1\n", "2:1: unknown key in [listen]: `size`; it belongs to [cache]"),
-        ("[cache]\nsize = true\n", "2:8: cache.size: a boolean where a size is wanted; write it like \"32MiB\""),
+        (
+            "[cache]\nsize = true\n",
+            "2:8: cache.size: a boolean where a size is wanted; write it like \"32MiB\"",
+        ),
         (
             "[cache]\nsize = \"32MB\"\n",
             "2:8: cache.size: `32MB` is no size; write a whole number with KiB, MiB or GiB, or bytes: \"32MiB\"",
@@ -144,7 +153,10 @@ fn faults_are_named_with_their_place_and_a_remedy() {
             "[listen]\ntcp_idle = 30\n",
             "2:12: listen.tcp_idle: `30` has no unit; write a whole number with ms, s, m, h or d: \"30s\", \"500ms\"",
         ),
-        ("[listen]\nworkers = \"two\"\n", "2:11: listen.workers: a string where a whole number is wanted; give 1 to 64"),
+        (
+            "[listen]\nworkers = \"two\"\n",
+            "2:11: listen.workers: a string where a whole number is wanted; give 1 to 64",
+        ),
         ("[listen]\nworkers = 65\n", "2:11: listen.workers: 65 is out of bounds; give 1 to 64"),
         ("[listen]\naddresses = []\n", "2:13: listen.addresses: a list of 0 is out of bounds; give 1 to 64"),
         (
@@ -158,10 +170,7 @@ fn faults_are_named_with_their_place_and_a_remedy() {
         ("[log]\nlevel = \"wran\"\n", "2:9: log.level: unknown word `wran`; did you mean `warn`?"),
         ("[zone]\nname = \".\"\n", "1:1: zone: a table where a list of zones is wanted; write [[zone]]"),
         ("[[zone]]\n", "1:1: a zone without a name; add `name = \"cluster.local\"`, or \".\" for all"),
-        (
-            "[[zone]]\nname = \"a\"\n",
-            "1:1: zone `a.` has no upstreams; add `upstreams = [\"10.96.0.10\"]`",
-        ),
+        ("[[zone]]\nname = \"a\"\n", "1:1: zone `a.` has no upstreams; add `upstreams = [\"10.96.0.10\"]`"),
         (
             "[[zone]]\nname = \"A\"\nupstreams = [\"::1\"]\n[[zone]]\nname = \"a.\"\nupstreams = [\"::1\"]\n",
             "5:8: zone `a.` is given twice; make one of the two",
@@ -213,10 +222,15 @@ fn faults_are_named_with_their_place_and_a_remedy() {
 
 #[test]
 fn broken_toml_has_a_place() {
-    for text in ["[", "[listen", "a", "a =", "[cache]\nsize = \"", "[log]\n[log]\n", "\u{1}", "a = 1\na = 2\n"] {
+    for text in
+        ["[", "[listen", "a", "a =", "[cache]\nsize = \"", "[log]\n[log]\n", "\u{1}", "a = 1\na = 2\n"]
+    {
         let message = wrong(text);
         let place: Vec<&str> = message.splitn(4, ':').collect();
-        assert!(place[1].parse::<usize>().is_ok_and(|l| l > 0) && place[2].parse::<usize>().is_ok(), "{message}");
+        assert!(
+            place[1].parse::<usize>().is_ok_and(|l| l > 0) && place[2].parse::<usize>().is_ok(),
+            "{message}"
+        );
     }
 }
 
@@ -247,14 +261,17 @@ fn flags_replace_the_keys_of_the_file_at_every_load() {
     for _ in 0..2 {
         let config = Config::load(&flags).unwrap();
         assert_eq!(config.listen.addresses, flags.listen);
-        assert_eq!((config.listen.workers, config.listen.tcp_pipeline, config.cache.size), (Some(6), 7, 2 << 20));
+        assert_eq!(
+            (config.listen.workers, config.listen.tcp_pipeline, config.cache.size),
+            (Some(6), 7, 2 << 20)
+        );
         assert_eq!((config.http.len(), config.http[0].paths.len()), (1, 3));
         assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Debug));
         let zones: Vec<_> = config.zones.iter().map(|z| (z.display.as_str(), z.upstreams.len())).collect();
         assert_eq!(zones, [("a.", 2), ("b.", 1), (".", 1), ("c.", 1)]);
         let first = Server { address: "192.0.2.3:53".parse().unwrap(), transport: Transport::Udp };
         assert_eq!(config.zones[0].upstreams[0], Target::Server(first), "the zone's transport stays");
-        assert_eq!(config.zones[0].settings.ttl_max, Duration::from_secs(9));
+        assert_eq!(config.zones[0].rules.ttl_max, Duration::from_secs(9));
     }
     flags.verbose = 2;
     assert_eq!(Config::load(&flags).unwrap().log.level, LogLevel::Trace);
@@ -283,7 +300,9 @@ fn files_that_are_no_configuration_are_refused() {
     assert!(with(b"# \n\xff").ends_with("/f: is not UTF-8 in line 2"));
     assert!(with(&vec![b' '; (1 << 20) + 1]).ends_with("is longer than 1MiB; is it the right file?"));
     let missing = Flags { config: Some(dir.path().join("missing")), ..Flags::default() };
-    assert!(Config::load(&missing).unwrap_err().to_string().contains("/missing: cannot be opened: No such file"));
+    assert!(
+        Config::load(&missing).unwrap_err().to_string().contains("/missing: cannot be opened: No such file")
+    );
 }
 
 #[test]
@@ -291,7 +310,11 @@ fn too_many_zones_are_refused() {
     let zone = |n| format!("[[zone]]\nname = \"z{n}\"\nupstreams = [\"::1\"]\n");
     let zones = |n: usize| (0..n).map(zone).collect::<String>();
     assert_eq!(parse(&zones(255)).zones.len(), 256);
-    assert!(wrong(&zones(256)).contains("257 zones is out of bounds; give 1 to 256"), "{}", wrong(&zones(256)));
+    assert!(
+        wrong(&zones(256)).contains("257 zones is out of bounds; give 1 to 256"),
+        "{}",
+        wrong(&zones(256))
+    );
     assert!(wrong(&zones(257)).contains("257 zones is out of bounds"));
 }
 

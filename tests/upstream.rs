@@ -148,7 +148,13 @@ fn wrong_replies_are_dropped_and_counted_and_the_right_one_is_taken() {
     worker(async {
         let server = Scripted::start(Order::AtOnce, |q| {
             let short = if q.tcp { b"\x00\x03abc".to_vec() } else { b"abc".to_vec() };
-            vec![Action::WrongId, Action::WrongQuestion, Action::Bytes(short), Action::Wait(ms(3)), Action::Answer]
+            vec![
+                Action::WrongId,
+                Action::WrongQuestion,
+                Action::Bytes(short),
+                Action::Wait(ms(3)),
+                Action::Answer,
+            ]
         });
         for transport in [Transport::Tcp, Transport::Udp] {
             let settings = Settings { hedge_percent: 0, ..Settings::default() };
@@ -299,7 +305,8 @@ fn a_query_that_kills_connections_travels_twice_and_others_survive() {
                 "poison.test" => vec![end.clone()],
                 _ => vec![Action::Wait(ms(2)), Action::Answer],
             };
-            let servers = [Scripted::start(Order::AtOnce, script.clone()), Scripted::start(Order::AtOnce, script)];
+            let servers =
+                [Scripted::start(Order::AtOnce, script.clone()), Scripted::start(Order::AtOnce, script)];
             for members in [vec![&servers[0]], vec![&servers[0], &servers[1]]] {
                 let bench = Bench::new(Transport::Tcp, &members);
                 bench.many("warm", 4).await;
@@ -334,7 +341,8 @@ fn a_silent_connection_is_left_and_closed() {
             0 => vec![Action::Silence],
             _ => vec![Action::Answer],
         });
-        let settings = Settings { try_timeout: ms(100), connections: 1, hedge_percent: 0, ..Settings::default() };
+        let settings =
+            Settings { try_timeout: ms(100), connections: 1, hedge_percent: 0, ..Settings::default() };
         let bench = Bench::with(settings, Policy::Ordered, Transport::Tcp, &[&server]);
         let began = Instant::now();
         bench.good("name.test").await;

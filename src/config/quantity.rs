@@ -60,7 +60,7 @@ fn scaled(number: u64, unit: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 fn written(value: u64, units: &[(&str, u64)]) -> String {
-    match units.iter().find(|(_, factor)| value >= *factor && value % factor == 0) {
+    match units.iter().find(|(_, factor)| value >= *factor && value.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", value / factor),
         None => value.to_string(),
     }

@@ -2,6 +2,10 @@
 
 pub mod batch;
 pub mod bind;
+pub mod front;
+pub mod own;
+pub mod tcp;
+pub mod udp;
 
 use std::net::SocketAddr;
 use std::time::Duration;

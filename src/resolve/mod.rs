@@ -1,13 +1,45 @@
 //! A miss, from start to end.
+//!
+//! **One flight.** The first client that asks for what is not there starts a flight; the others join it
+//! ([`flights`]). Whoever completes it answers them all. A miss stays on its worker's thread.
+//!
+//! **Four seconds.** A flight ends at [`DEADLINE`] at the latest, with SERVFAIL and an extended error that says
+//! why (RFC 8914); glibc would give up a second later.
+//!
+//! **Stale data** (RFC 8767) is served when fresh data has not come within [`STALE_AFTER`], or has failed; the
+//! flight goes on, so that the next client finds fresh data. After a failed refresh stale data is served at
+//! once for [`STALE_RETRY`]. A fresh answer replaces it at once, NXDOMAIN and NODATA too.
+//!
+//! **Failures** (RFC 9520) are remembered per question: [`FAILURE_TTL`], doubling to [`FAILURE_TTL_MAX`].
+//! SERVFAIL, REFUSED and the like from all upstreams of a zone are failures, and so is silence.
+//!
+//! **Prefetch**: an entry that is in use is asked for again in the last tenth of its time
+//! ([`crate::cache`]), by a flight that nobody waits for.
 
+pub mod flights;
+pub mod reply;
 pub mod zones;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-pub use zones::{Snapshot, Zone, ZoneCounters};
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
 
+pub use reply::{ReplyTo, Waiter};
+pub use zones::{Route, Routes, Snapshot, Zone, ZoneCounters};
+
+use crate::cache::{Cache, Entry, FailureTimes, Key};
+use crate::clock::Now;
 use crate::count::{Counter, Gauge};
 use crate::limit::Limit;
+use crate::upstream::{Ask, Failure, Upstreams};
+use crate::wire::{answer, extended_error};
+use flights::{Flights, Joined, Opened};
+use reply::{Desk, Manner, Outcome};
 
 /// Questions under way at one worker; beyond it a client hears SERVFAIL.
 pub const FLIGHTS: Limit<usize> = Limit::new(16, 8192, 1_000_000);
@@ -84,4 +116,227 @@ pub struct Counters {
     pub waiters_limit: Counter,
     /// Prefetches not made because [`PREFETCHES`] was reached.
     pub prefetches_limit: Counter,
+}
+
+/// One worker's misses.
+pub struct Resolver {
+    /// The answers that all workers share.
+    pub cache: Arc<Cache>,
+    /// What is counted here.
+    pub counters: Arc<Counters>,
+    worker: usize,
+    published: Arc<ArcSwap<Snapshot>>,
+    routes: RefCell<Rc<Routes>>,
+    upstreams: Upstreams,
+    flights: RefCell<Flights>,
+    desk: RefCell<Desk>,
+}
+
+/// A question that the cache could not answer, or whose answer is to be refreshed.
+pub struct Miss {
+    /// What the answer is kept under.
+    pub key: Key,
+    /// What is asked.
+    pub ask: Ask,
+    /// The zone it belongs to.
+    pub route: Rc<Route>,
+    /// The old answer, if there is one that may be served.
+    pub stale: Option<Arc<Entry>>,
+}
+
+impl Resolver {
+    /// Worker number `worker`, on its own thread. `published` is where reloads appear.
+    pub fn new(
+        worker: usize,
+        cache: Arc<Cache>,
+        counters: Arc<Counters>,
+        published: Arc<ArcSwap<Snapshot>>,
+    ) -> Rc<Self> {
+        let snapshot = published.load_full();
+        let upstreams = Upstreams::new(snapshot.upstream);
+        let routes = RefCell::new(Rc::new(Routes::new(snapshot, worker, &upstreams)));
+        Rc::new(Self {
+            cache,
+            counters,
+            worker,
+            published,
+            routes,
+            upstreams,
+            flights: RefCell::default(),
+            desk: RefCell::default(),
+        })
+    }
+
+    /// The zones as they are now. Looks for a reload; meant to be called once a batch.
+    pub fn routes(&self) -> Rc<Routes> {
+        let published = self.published.load();
+        if !Arc::ptr_eq(&published, &self.routes.borrow().snapshot) {
+            self.upstreams.configure(published.upstream);
+            let routes = Routes::new(Arc::clone(&published), self.worker, &self.upstreams);
+            *self.routes.borrow_mut() = Rc::new(routes);
+        }
+        Rc::clone(&self.routes.borrow())
+    }
+
+    /// Flights under way.
+    pub fn under_way(&self) -> usize {
+        self.flights.borrow().len()
+    }
+
+    /// Finds the answer for a client, however long it takes.
+    pub fn resolve(self: &Rc<Self>, miss: Miss, waiter: Waiter, now: Now) {
+        let zone = &miss.route.counters;
+        zone.misses.bump();
+        let routes = Rc::clone(&self.routes.borrow());
+        if let Some(probe) = routes.snapshot.probes.iter().find(|p| p.name == miss.ask.name) {
+            probe.seen.store(true, Relaxed);
+            return self.turn_away(&miss, &waiter, now);
+        }
+        let settings = &routes.snapshot.resolve;
+        let joined = self.flights.borrow_mut().join(&miss.key, waiter, settings.flights, settings.waiters);
+        match joined {
+            Joined::First => self.take_off(miss),
+            Joined::Waits => zone.coalesced.bump(),
+            Joined::Overdue(waiter, entry) => {
+                self.desk.borrow_mut().answer(&waiter, Outcome::Stale(&entry), self.manner(now), zone);
+            }
+            Joined::NoFlight(waiter) => {
+                self.counters.flights_limit.bump();
+                self.turn_away(&miss, &waiter, now);
+            }
+            Joined::NoSeat(waiter) => {
+                self.counters.waiters_limit.bump();
+                self.turn_away(&miss, &waiter, now);
+            }
+        }
+    }
+
+    /// Asks again for an answer that is about to expire.
+    pub fn refresh(self: &Rc<Self>, miss: Miss) {
+        let (prefetches, flights) = {
+            let settings = &self.routes.borrow().snapshot.resolve;
+            (settings.prefetches, settings.flights)
+        };
+        if prefetches == 0 {
+            return;
+        }
+        let opened = self.flights.borrow_mut().open_prefetch(&miss.key, prefetches, flights);
+        match opened {
+            Opened::New => {
+                miss.route.counters.prefetches.bump();
+                self.take_off(miss);
+            }
+            Opened::UnderWay => {}
+            Opened::Full => self.counters.prefetches_limit.bump(),
+        }
+    }
+
+    fn take_off(self: &Rc<Self>, miss: Miss) {
+        self.counters.flights.up();
+        tokio::task::spawn_local(Rc::clone(self).fly(miss));
+    }
+
+    /// One flight, from start to end.
+    async fn fly(self: Rc<Self>, miss: Miss) {
+        let (deadline, stale_after) = {
+            let settings = &self.routes.borrow().snapshot.resolve;
+            (settings.deadline, settings.stale_after)
+        };
+        let start = Instant::now();
+        let exchange = miss.route.group.ask(&miss.ask, start + deadline);
+        let outcome = match &miss.stale {
+            None => exchange.await,
+            Some(stale) => {
+                tokio::pin!(exchange);
+                match tokio::time::timeout_at(start + stale_after, &mut exchange).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        self.serve_stale(&miss, stale);
+                        exchange.await
+                    }
+                }
+            }
+        };
+        self.land(&miss, outcome, Now::read());
+    }
+
+    fn serve_stale(&self, miss: &Miss, stale: &Arc<Entry>) {
+        let waiters = self.flights.borrow_mut().overdue(&miss.key, stale);
+        self.answer_all(&waiters, Outcome::Stale(stale), miss, Now::read());
+    }
+
+    fn land(&self, miss: &Miss, outcome: Result<Vec<u8>, Failure>, now: Now) {
+        let waiters = self.flights.borrow_mut().land(&miss.key);
+        self.counters.flights.down();
+        if outcome == Err(Failure::Timeout) {
+            miss.route.counters.timeouts.add(waiters.len() as u64);
+        }
+        let entry = match outcome {
+            Ok(reply) => Entry::from_reply(&reply, &miss.route.rules, now).ok(),
+            Err(failure) => reply::failure_entry(&miss.question(), extended_error_of(failure), now),
+        }
+        .or_else(|| reply::failure_entry(&miss.question(), extended_error::OTHER, now))
+        .map(Arc::new);
+        let Some(entry) = entry else { return };
+        if answer::is_answer(entry.rcode()) {
+            self.cache.store(&miss.key, Arc::clone(&entry));
+            return self.answer_all(&waiters, Outcome::Fresh(&entry), miss, now);
+        }
+        self.cache.fail(&miss.key, Arc::clone(&entry), self.failure_times(), now);
+        let outcome = match &miss.stale {
+            Some(stale) if stale.is_usable(now) => Outcome::Stale(stale),
+            _ => Outcome::Fresh(&entry),
+        };
+        self.answer_all(&waiters, outcome, miss, now);
+    }
+
+    fn answer_all(&self, waiters: &[Waiter], outcome: Outcome<'_>, miss: &Miss, now: Now) {
+        let manner = self.manner(now);
+        let mut desk = self.desk.borrow_mut();
+        for waiter in waiters {
+            desk.answer(waiter, outcome, manner, &miss.route.counters);
+        }
+    }
+
+    /// A limit is reached: stale data if there is some, or SERVFAIL.
+    fn turn_away(&self, miss: &Miss, waiter: &Waiter, now: Now) {
+        let zone = &miss.route.counters;
+        let manner = self.manner(now);
+        let mut desk = self.desk.borrow_mut();
+        match &miss.stale {
+            Some(stale) => desk.answer(waiter, Outcome::Stale(stale), manner, zone),
+            None => desk.refuse(waiter, extended_error::OTHER, manner.udp_size, zone),
+        }
+    }
+
+    fn manner(&self, now: Now) -> Manner {
+        let routes = self.routes.borrow();
+        Manner { now, udp_size: routes.snapshot.listen.udp_size, stale_ttl: routes.stale_ttl() }
+    }
+
+    fn failure_times(&self) -> FailureTimes {
+        let settings = &self.routes.borrow().snapshot.resolve;
+        FailureTimes {
+            first: settings.failure_ttl,
+            longest: settings.failure_ttl_max,
+            with_stale: settings.stale_retry,
+        }
+    }
+}
+
+impl Miss {
+    /// The question in wire format.
+    fn question(&self) -> Vec<u8> {
+        let Ask { name, rtype, class, .. } = &self.ask;
+        [&name[..], &rtype.to_be_bytes(), &class.to_be_bytes()].concat()
+    }
+}
+
+/// RFC 8914 section 4.
+fn extended_error_of(failure: Failure) -> u16 {
+    match failure {
+        Failure::Timeout => extended_error::NO_REACHABLE_AUTHORITY,
+        Failure::Network => extended_error::NETWORK_ERROR,
+        Failure::Limit => extended_error::OTHER,
+    }
 }

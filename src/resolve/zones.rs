@@ -1,11 +1,15 @@
 //! Zones: a name suffix with its upstreams and limits, and the snapshot that holds them all.
 
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use crate::cache;
 use crate::count::{Counter, Histogram};
 use crate::limit::Limit;
-use crate::upstream::{self, Policy, Server};
+use crate::upstream::{self, Group, Policy, Server, Upstreams};
+use crate::wire::name;
 use crate::{listen, resolve};
 
 /// Zones in a configuration.
@@ -52,6 +56,91 @@ pub struct Snapshot {
     pub upstream: upstream::Settings,
     /// How clients are handled.
     pub listen: listen::Settings,
+    /// Questions that must not come back to us.
+    pub probes: Vec<LoopProbe>,
+}
+
+/// A random question that was sent to an upstream: whoever receives it again is in a loop with it.
+#[derive(Debug)]
+pub struct LoopProbe {
+    /// Its name: wire format, lower case.
+    pub name: Box<[u8]>,
+    /// Whom it was sent to.
+    pub server: Server,
+    /// Whether it came back.
+    pub seen: AtomicBool,
+}
+
+/// A zone at one worker.
+pub struct Route {
+    /// See [`Zone::id`].
+    pub id: u32,
+    /// How its answers are kept.
+    pub rules: cache::Rules,
+    /// Whom to ask.
+    pub group: Group,
+    /// This worker's counters.
+    pub counters: Arc<ZoneCounters>,
+}
+
+/// A snapshot at one worker.
+pub struct Routes {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// Its zones, in its order: the longest name first, so that the first that holds a name is the right one.
+    routes: Vec<Rc<Route>>,
+}
+
+impl Routes {
+    /// A snapshot for worker number `worker`. Upstreams that stay keep their connections.
+    pub fn new(snapshot: Arc<Snapshot>, worker: usize, upstreams: &Upstreams) -> Self {
+        let route = |zone: &Zone| {
+            let servers: Vec<_> = zone
+                .servers
+                .iter()
+                .map(|&i| &snapshot.servers[i])
+                .map(|s| (s.server, Arc::clone(&s.counters[worker])))
+                .collect();
+            Rc::new(Route {
+                id: zone.id,
+                rules: zone.rules.clone(),
+                group: upstreams.group(&servers, zone.policy),
+                counters: Arc::clone(&zone.counters[worker]),
+            })
+        };
+        let routes = snapshot.zones.iter().map(route).collect();
+        Self { snapshot, routes }
+    }
+
+    /// The zone of a name (wire format, lower case): the one with the longest suffix.
+    pub fn of(&self, name: &[u8]) -> Option<(usize, &Rc<Route>)> {
+        let place = self.snapshot.zones.iter().position(|zone| name::within(name, &zone.name))?;
+        Some((place, self.routes.get(place)?))
+    }
+
+    /// How many zones there are.
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether there is no zone; there always is `.`.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// Records the latency of a batch for the hits it held, by zone.
+    pub fn record_hits(&self, hits: &[u64], latency: Duration) {
+        for (route, &hits) in self.routes.iter().zip(hits) {
+            if hits > 0 {
+                route.counters.hit_latency.record(latency, hits);
+            }
+        }
+    }
+
+    /// The TTL of stale data, in seconds.
+    pub fn stale_ttl(&self) -> u32 {
+        u32::try_from(self.snapshot.resolve.stale_ttl.as_secs()).unwrap_or(u32::MAX)
+    }
 }
 
 /// Types that are counted by name; others are counted together.

@@ -83,7 +83,7 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resolve::ZoneSettings;
+    use crate::cache::Rules;
     use crate::upstream::Policy;
 
     fn zone(id: u32, display: &str) -> Zone {
@@ -93,7 +93,7 @@ mod tests {
             display: display.to_owned(),
             servers: Vec::new(),
             policy: Policy::default(),
-            settings: ZoneSettings::default(),
+            rules: Rules::default(),
             counters: Vec::new(),
         }
     }

@@ -41,6 +41,7 @@ pub mod standing;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -69,6 +70,16 @@ pub struct Server {
     pub address: SocketAddr,
     /// How it is spoken to.
     pub transport: Transport,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        write!(f, "{scheme}://{}", self.address)
+    }
 }
 
 /// Who of a group is asked first.

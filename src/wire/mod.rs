@@ -57,6 +57,7 @@ pub mod extended_error {
     #![allow(missing_docs, reason = "the names are the registry's")]
     pub const OTHER: u16 = 0;
     pub const STALE_ANSWER: u16 = 3;
+    pub const CACHED_ERROR: u16 = 13;
     pub const STALE_NXDOMAIN: u16 = 19;
     pub const NO_REACHABLE_AUTHORITY: u16 = 22;
     pub const NETWORK_ERROR: u16 = 23;

@@ -121,8 +121,7 @@ mod tests {
     #[test]
     fn names_have_at_most_255_bytes() {
         let labels = |n: usize, last: usize| {
-            let mut v = b"\x3f".repeat(1);
-            v.clear();
+            let mut v = Vec::new();
             for _ in 0..n {
                 v.push(63);
                 v.extend([b'a'; 63]);

@@ -110,12 +110,8 @@ impl Scripted {
     ) -> Self {
         let (tcp, udp) = bind(address);
         let address = tcp.local_addr().unwrap();
-        let server = Server {
-            script: Box::new(script),
-            order,
-            seen: Arc::default(),
-            connections: Arc::default(),
-        };
+        let server =
+            Server { script: Box::new(script), order, seen: Arc::default(), connections: Arc::default() };
         let (seen, connections) = (server.seen.clone(), server.connections.clone());
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
@@ -256,7 +252,12 @@ impl Server {
         }
     }
 
-    async fn read(self: &Rc<Self>, mut reader: OwnedReadHalf, number: usize, out: mpsc::UnboundedSender<Out>) {
+    async fn read(
+        self: &Rc<Self>,
+        mut reader: OwnedReadHalf,
+        number: usize,
+        out: mpsc::UnboundedSender<Out>,
+    ) {
         let mut held = Vec::new();
         while let Ok(length) = reader.read_u16().await {
             let mut message = vec![0; usize::from(length)];

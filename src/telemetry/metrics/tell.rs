@@ -195,6 +195,7 @@ pub fn upstream(counters: &upstream::Counters) -> Vec<Family> {
         errors,
         hedges,
         hedges_denied,
+        rescued,
         handed_over,
         mismatched,
         truncated,
@@ -222,6 +223,11 @@ pub fn upstream(counters: &upstream::Counters) -> Vec<Family> {
             "upstream_handed_over_queries",
             "Queries handed to another connection because theirs died",
             handed_over,
+        ),
+        Family::counter(
+            "upstream_rescued_queries",
+            "Queries asked again on another connection because a slow one was ahead of theirs",
+            rescued,
         ),
         Family::counter(
             "upstream_mismatched_replies",

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::*;
+use crate::cache::Rules;
 use crate::count::Counter;
-use crate::resolve::{Zone, ZoneCounters, ZoneSettings, zones::ServerEntry};
+use crate::resolve::{Zone, ZoneCounters, zones::ServerEntry};
 use crate::upstream::{Policy, Server, Transport};
 
 /// A configuration with two zones and two servers, for two workers.
@@ -16,7 +17,7 @@ fn snapshot() -> Snapshot {
         display: display.to_owned(),
         servers: vec![0],
         policy: Policy::default(),
-        settings: ZoneSettings::default(),
+        rules: Rules::default(),
         counters: vec![Arc::default(), Arc::default()],
     };
     let server = |address: &str, transport| ServerEntry {
@@ -24,6 +25,7 @@ fn snapshot() -> Snapshot {
         counters: vec![Arc::default(), Arc::default()],
     };
     Snapshot {
+        probes: Vec::new(),
         zones: vec![zone(1, "odd\\032\"name\"."), zone(2, ".")],
         servers: vec![server("10.96.0.10:53", Transport::Tcp), server("[fd00::a]:53", Transport::Udp)],
         resolve: resolve::Settings::default(),

@@ -1,0 +1,248 @@
+//! What is done with a query, whatever way it came: refused, answered from the cache, answered by ourselves,
+//! or handed on as a miss.
+//!
+//! The decisions that are not the parser's ([`wire::query`](crate::wire::query)):
+//! - classes other than IN and CH, zone transfers: REFUSED;
+//! - ANY over UDP is answered with one HINFO record (RFC 8482 section 4.2), over TCP it is looked up;
+//! - CH is answered here ([`own`]) and never looked up;
+//! - RD=0 is treated as RD=1: a node's resolver has no other way to answer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::cache::{Cache, Entry, Key, Look};
+use crate::clock::Now;
+use crate::resolve::reply::stale_error;
+use crate::resolve::zones::type_index;
+use crate::resolve::{Miss, ReplyTo, Resolver, Route, Routes, Waiter};
+use crate::upstream::Ask;
+use crate::wire::answer::{self, Asker, Ttl};
+use crate::wire::header::{self, Header};
+use crate::wire::query::{self, Edns, Query, Question, Refusal, Reject, Silence};
+use crate::wire::{MESSAGE_MAX, class, extended_error, rcode, rtype};
+
+use super::{Counters, own};
+
+/// How a query came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// One datagram.
+    Udp = 0,
+    /// A message of a stream.
+    Tcp = 1,
+}
+
+/// Where a query came from, as far as it matters for the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// How it came.
+    pub protocol: Protocol,
+    /// Over IPv6.
+    pub v6: bool,
+}
+
+/// What became of a query.
+pub enum Verdict {
+    /// Nothing is sent.
+    Silence,
+    /// So many bytes of the room are the answer, not of any zone.
+    Own(usize),
+    /// So many bytes of the room are the answer, from the cache, for the zone of this index.
+    Hit(usize, usize),
+    /// As [`Hit`](Self::Hit), and the entry is to be refreshed.
+    Refresh(usize, usize, Box<Miss>),
+    /// It is to be handed on.
+    Miss(Box<(Miss, Held)>),
+}
+
+/// What is kept of a query while its answer is looked for.
+pub struct Held {
+    header: Header,
+    question: Box<[u8]>,
+    edns: Option<Edns>,
+    limit: usize,
+}
+
+impl Held {
+    /// The client, waiting since `since`.
+    pub fn waiter(self, since: Now, reply_to: Box<dyn ReplyTo>) -> Waiter {
+        let Self { header, question, edns, limit } = self;
+        Waiter { header, question, edns, limit, since, reply_to }
+    }
+}
+
+/// One worker's front: what its listeners share.
+pub struct Front {
+    /// Where misses go.
+    pub resolver: Rc<Resolver>,
+    /// What is counted here.
+    pub counters: Arc<Counters>,
+}
+
+impl Front {
+    /// Decides about one packet; an answer is written to `out`. `routes` and `now` are the batch's.
+    pub fn answer(
+        &self,
+        packet: &[u8],
+        client: Client,
+        routes: &Routes,
+        now: Now,
+        out: &mut [u8],
+    ) -> Verdict {
+        let query = match query::parse(packet) {
+            Ok(query) => query,
+            Err(Reject::Silence(why)) => {
+                match why {
+                    Silence::Short => self.counters.short.bump(),
+                    Silence::Response => self.counters.responses.bump(),
+                }
+                return Verdict::Silence;
+            }
+            Err(Reject::Answer(refusal)) => return self.refuse(&refusal, routes, out),
+        };
+        let Question { rtype, class, .. } = query.question;
+        match (class, rtype) {
+            (class::IN, rtype::AXFR | rtype::IXFR) => self.refuse_query(&query, rcode::REFUSED, routes, out),
+            (_, rtype::OPT) => self.refuse_query(&query, rcode::FORMERR, routes, out),
+            (class::IN, rtype::ANY) if client.protocol == Protocol::Udp => {
+                self.answer_own(&query, client, own::any(query.question, now), routes, out)
+            }
+            (class::IN, _) => self.look_up(&query, client, routes, now, out),
+            (class::CH, _) => {
+                let entry = own::chaos(query.question, &routes.snapshot.listen, now);
+                self.answer_own(&query, client, entry, routes, out)
+            }
+            _ => self.refuse_query(&query, rcode::REFUSED, routes, out),
+        }
+    }
+
+    /// The hit: key, look, copy.
+    fn look_up(
+        &self,
+        query: &Query<'_>,
+        client: Client,
+        routes: &Routes,
+        now: Now,
+        out: &mut [u8],
+    ) -> Verdict {
+        let mut key = Key::of_name(query.question.name());
+        let Some((zone, route)) = routes.of(key.name()) else {
+            return self.refuse_query(query, rcode::REFUSED, routes, out);
+        };
+        count_query(route, query.question.rtype, client);
+        complete(&mut key, &self.resolver.cache, route, query);
+        let settings = &routes.snapshot.listen;
+        let asker = asker(query, client, settings.udp_size);
+        let turn_of = |turn| if settings.rotate { turn } else { 0 };
+        let mut write = |entry: &Entry, ttl, turn, error| {
+            let len = answer::write(out, &entry.stored(), &asker, ttl, turn, error)?;
+            if client.protocol == Protocol::Udp && out[2] & (header::TC >> 8) as u8 != 0 {
+                self.counters.truncated.bump();
+            }
+            route.counters.answers[usize::from(entry.rcode())].bump();
+            Some(len)
+        };
+        let (len, refresh) = match self.resolver.cache.look(&key, now) {
+            Look::Fresh { entry, turn, refresh } => {
+                route.counters.hits.bump();
+                (write(&entry, Ttl::Aged(entry.age(now)), turn_of(turn), None), refresh)
+            }
+            Look::Stale { entry, at_once: true } => {
+                route.counters.stale.bump();
+                let ttl = Ttl::All(routes.stale_ttl());
+                (write(&entry, ttl, 0, Some(stale_error(&entry))), false)
+            }
+            Look::Failed(entry) => {
+                route.counters.failure_hits.bump();
+                (write(&entry, Ttl::Aged(0), 0, Some(extended_error::CACHED_ERROR)), false)
+            }
+            Look::Stale { entry, at_once: false } => {
+                return hand_on(query, key, route, Some(entry), asker.limit);
+            }
+            Look::Unknown => return hand_on(query, key, route, None, asker.limit),
+        };
+        match (len, refresh) {
+            (None, _) => Verdict::Silence,
+            (Some(len), false) => Verdict::Hit(len, zone),
+            (Some(len), true) => Verdict::Refresh(len, zone, Box::new(miss(query, key, route, None))),
+        }
+    }
+
+    fn answer_own(
+        &self,
+        query: &Query<'_>,
+        client: Client,
+        entry: Option<Entry>,
+        routes: &Routes,
+        out: &mut [u8],
+    ) -> Verdict {
+        let Some(entry) = entry else { return self.refuse_query(query, rcode::REFUSED, routes, out) };
+        let asker = asker(query, client, routes.snapshot.listen.udp_size);
+        self.counters.local_answers[usize::from(entry.rcode())].bump();
+        answer::write(out, &entry.stored(), &asker, Ttl::Aged(0), 0, None)
+            .map_or(Verdict::Silence, Verdict::Own)
+    }
+
+    fn refuse_query(&self, query: &Query<'_>, code: u16, routes: &Routes, out: &mut [u8]) -> Verdict {
+        let Query { header, question, edns } = *query;
+        self.refuse(&Refusal { header, rcode: code, question: Some(question), edns }, routes, out)
+    }
+
+    fn refuse(&self, refusal: &Refusal<'_>, routes: &Routes, out: &mut [u8]) -> Verdict {
+        let Refusal { header, rcode, question, edns } = *refusal;
+        if let Some(counter) = self.counters.local_answers.get(usize::from(rcode)) {
+            counter.bump();
+        }
+        let our_size = routes.snapshot.listen.udp_size;
+        answer::write_code(out, header, question, edns, our_size, rcode, None)
+            .map_or(Verdict::Silence, Verdict::Own)
+    }
+}
+
+/// What an answer to `query` must look like.
+fn asker<'a>(query: &Query<'a>, client: Client, udp_size: u16) -> Asker<'a> {
+    let limit = match client.protocol {
+        Protocol::Udp => answer::udp_limit(query.edns, udp_size),
+        Protocol::Tcp => MESSAGE_MAX,
+    };
+    Asker { header: query.header, question: query.question, edns: query.edns, limit, our_size: udp_size }
+}
+
+fn count_query(route: &Route, rtype: u16, client: Client) {
+    route.counters.queries[client.protocol as usize][usize::from(client.v6)][type_index(rtype)].bump();
+}
+
+fn dnssec_ok(query: &Query<'_>) -> bool {
+    query.edns.is_some_and(|e| e.dnssec_ok)
+}
+
+fn checking_disabled(query: &Query<'_>) -> bool {
+    query.header.flags & header::CD != 0
+}
+
+fn complete(key: &mut Key, cache: &Cache, route: &Route, query: &Query<'_>) {
+    let Question { rtype, class, .. } = query.question;
+    key.complete(cache.seed(), route.id, rtype, class, dnssec_ok(query), checking_disabled(query));
+}
+
+fn miss(query: &Query<'_>, key: Key, route: &Rc<Route>, stale: Option<Arc<Entry>>) -> Miss {
+    let ask = Ask {
+        name: key.name().into(),
+        rtype: query.question.rtype,
+        class: query.question.class,
+        dnssec_ok: dnssec_ok(query),
+        checking_disabled: checking_disabled(query),
+    };
+    Miss { key, ask, route: Rc::clone(route), stale }
+}
+
+fn hand_on(
+    query: &Query<'_>,
+    key: Key,
+    route: &Rc<Route>,
+    stale: Option<Arc<Entry>>,
+    limit: usize,
+) -> Verdict {
+    let held = Held { header: query.header, question: query.question.bytes.into(), edns: query.edns, limit };
+    Verdict::Miss(Box::new((miss(query, key, route, stale), held)))
+}

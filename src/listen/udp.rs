@@ -1,0 +1,141 @@
+//! Datagrams: receive, answer, send, hand off.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use crate::clock::Now;
+use crate::resolve::{Miss, ReplyTo};
+
+use super::batch::{self, BATCH, Batch, Peer};
+use super::front::{Client, Front, Held, Protocol, Verdict};
+
+/// One worker's socket on one address.
+pub struct Listener {
+    front: Rc<Front>,
+    socket: Rc<UdpSocket>,
+    v6: bool,
+    batch: Batch,
+    /// Hits of this batch, by zone: they share its latency.
+    hits: Vec<u64>,
+    misses: Vec<(Peer, Box<(Miss, Held)>)>,
+    refreshes: Vec<Miss>,
+}
+
+impl Listener {
+    /// Serves `socket`, which must not block. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// The socket cannot be registered with the event loop.
+    pub fn new(front: Rc<Front>, socket: std::net::UdpSocket) -> io::Result<Self> {
+        let v6 = socket.local_addr()?.is_ipv6();
+        let socket = Rc::new(UdpSocket::from_std(socket)?);
+        Ok(Self {
+            front,
+            socket,
+            v6,
+            batch: Batch::new(BATCH.default),
+            hits: Vec::new(),
+            misses: Vec::with_capacity(BATCH.default),
+            refreshes: Vec::with_capacity(BATCH.default),
+        })
+    }
+
+    /// Serves until it is dropped.
+    ///
+    /// # Errors
+    /// The event loop is gone.
+    pub async fn serve(&mut self) -> io::Result<()> {
+        loop {
+            self.socket.readable().await?;
+            if self.receive() {
+                // More is waiting: let TCP clients, upstreams and flights have their turn first.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// One batch. Returns whether the socket may hold more.
+    pub fn receive(&mut self) -> bool {
+        let mut received = 0;
+        let socket = &self.socket;
+        // An error other than "nothing there" is that of an earlier datagram (an ICMP message): it concerns
+        // nobody who waits here.
+        let _ = socket.try_io(Interest::READABLE, || {
+            received = self.batch.receive(socket.as_fd())?;
+            // Fewer than asked for: the socket is empty, so say so and save the call that would find out.
+            if received < self.batch.capacity() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if received > 0 {
+            self.answer(received);
+        }
+        received == self.batch.capacity()
+    }
+
+    fn answer(&mut self, received: usize) {
+        let now = Now::read();
+        let front = Rc::clone(&self.front);
+        let routes = front.resolver.routes();
+        let client = Client { protocol: Protocol::Udp, v6: self.v6 };
+        self.hits.clear();
+        self.hits.resize(routes.len(), 0);
+        for i in 0..received {
+            let (packet, room) = self.batch.query_and_room(i);
+            match front.answer(packet, client, &routes, now, room) {
+                Verdict::Silence => {}
+                Verdict::Own(len) => self.batch.answer(i, len),
+                Verdict::Hit(len, zone) => {
+                    self.batch.answer(i, len);
+                    self.hits[zone] += 1;
+                }
+                Verdict::Refresh(len, zone, miss) => {
+                    self.batch.answer(i, len);
+                    self.hits[zone] += 1;
+                    self.refreshes.push(*miss);
+                }
+                Verdict::Miss(miss) => {
+                    if let Some(peer) = self.batch.peer(i) {
+                        self.misses.push((peer, miss));
+                    }
+                }
+            }
+        }
+        let queued = self.batch.queued();
+        if queued > 0 {
+            let sent = self.batch.send(self.socket.as_fd());
+            front.counters.send_failed.add((queued - sent) as u64);
+            routes.record_hits(&self.hits, Now::read().since(now));
+        }
+        self.hand_off(now);
+    }
+
+    fn hand_off(&mut self, now: Now) {
+        for (peer, miss) in self.misses.drain(..) {
+            let (miss, held) = *miss;
+            let reply_to =
+                Box::new(Datagram { front: Rc::clone(&self.front), socket: Rc::clone(&self.socket), peer });
+            self.front.resolver.resolve(miss, held.waiter(now, reply_to), now);
+        }
+        for miss in self.refreshes.drain(..) {
+            self.front.resolver.refresh(miss);
+        }
+    }
+}
+
+/// The way back to the sender of a datagram.
+struct Datagram {
+    front: Rc<Front>,
+    socket: Rc<UdpSocket>,
+    peer: Peer,
+}
+
+impl ReplyTo for Datagram {
+    fn send(&self, message: &[u8]) {
+        if batch::send_to(self.socket.as_fd(), &self.peer, message).is_err() {
+            self.front.counters.send_failed.bump();
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Flights: questions on their way upstream, and who waits for them.
+//!
+//! At most one flight per worker and question, however many clients ask: the first starts it, the others
+//! join. Both numbers are bounded, so that a flood of misses costs bounded memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::cache::{Entry, Key};
+
+use super::Waiter;
+
+/// The flights of one worker.
+#[derive(Default)]
+pub struct Flights {
+    by_key: HashMap<Box<[u8]>, Flight>,
+    prefetches: usize,
+}
+
+struct Flight {
+    waiters: Vec<Waiter>,
+    /// The stale answer that those who still come get at once, since the fresh one is overdue.
+    overdue: Option<Arc<Entry>>,
+    prefetch: bool,
+}
+
+/// What became of a waiter.
+pub enum Joined {
+    /// It waits, and somebody must start the flight.
+    First,
+    /// It waits for a flight that is under way.
+    Waits,
+    /// The flight is overdue: it is to get this answer now.
+    Overdue(Waiter, Arc<Entry>),
+    /// There are as many flights as may be.
+    NoFlight(Waiter),
+    /// There are as many waiters as may be.
+    NoSeat(Waiter),
+}
+
+/// What became of a prefetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Somebody must start the flight.
+    New,
+    /// Its question is under way.
+    UnderWay,
+    /// There are as many as may be.
+    Full,
+}
+
+impl Flights {
+    /// Seats a waiter.
+    pub fn join(&mut self, key: &Key, waiter: Waiter, flights: usize, waiters: usize) -> Joined {
+        let under_way = self.by_key.len();
+        match self.by_key.get_mut(key.bytes()) {
+            Some(Flight { overdue: Some(entry), .. }) => Joined::Overdue(waiter, Arc::clone(entry)),
+            Some(flight) if flight.waiters.len() >= waiters => Joined::NoSeat(waiter),
+            Some(flight) => {
+                flight.waiters.push(waiter);
+                Joined::Waits
+            }
+            None if under_way >= flights => Joined::NoFlight(waiter),
+            None => {
+                let flight = Flight { waiters: vec![waiter], overdue: None, prefetch: false };
+                self.by_key.insert(key.bytes().into(), flight);
+                Joined::First
+            }
+        }
+    }
+
+    /// Opens a flight that nobody waits for.
+    pub fn open_prefetch(&mut self, key: &Key, prefetches: usize, flights: usize) -> Opened {
+        if self.by_key.contains_key(key.bytes()) {
+            return Opened::UnderWay;
+        }
+        if self.prefetches >= prefetches || self.by_key.len() >= flights {
+            return Opened::Full;
+        }
+        self.prefetches += 1;
+        let flight = Flight { waiters: Vec::new(), overdue: None, prefetch: true };
+        self.by_key.insert(key.bytes().into(), flight);
+        Opened::New
+    }
+
+    /// The fresh answer is overdue: who waits is to get `stale` now, and so is who comes later.
+    pub fn overdue(&mut self, key: &Key, stale: &Arc<Entry>) -> Vec<Waiter> {
+        self.by_key.get_mut(key.bytes()).map_or_else(Vec::new, |flight| {
+            flight.overdue = Some(Arc::clone(stale));
+            std::mem::take(&mut flight.waiters)
+        })
+    }
+
+    /// The flight is over: who still waits is to be answered.
+    pub fn land(&mut self, key: &Key) -> Vec<Waiter> {
+        self.by_key.remove(key.bytes()).map_or_else(Vec::new, |flight| {
+            self.prefetches -= usize::from(flight.prefetch);
+            flight.waiters
+        })
+    }
+
+    /// How many are under way.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+}

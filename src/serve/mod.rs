@@ -1,0 +1,323 @@
+//! Start, reload, stop.
+//!
+//! **Start**: guard each address, bind every worker's sockets, bind HTTP, read upstreams, start the workers,
+//! probe the upstreams. Whatever fails before the workers run is fatal, says what to do, and has answered nobody.
+//!
+//! **Reload** (SIGHUP, a change of the file or of a resolv.conf): load, make a snapshot, publish it. Workers pick it up
+//! with their next batch. A bad file changes nothing; so does a resolv.conf that cannot be read.
+//!
+//! **Stop** (SIGTERM, SIGINT): no new connections; flights land; what has arrived is answered; close.
+//!
+//! The supervisor is the main thread. It never handles a query, so it may wait for files and scrapes.
+
+mod probe;
+mod registry;
+mod worker;
+
+use std::cell::{Cell, RefCell};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tracing::{error, info, warn};
+
+use crate::cache::Cache;
+use crate::config::watch::Watch;
+use crate::config::{Config, Flags, Target};
+use crate::listen::bind::{self, Guard, Sockets};
+use crate::listen::{self};
+use crate::resolve::{self, Snapshot};
+use crate::telemetry::health;
+use crate::telemetry::http::{self, Local, Pages, Site};
+use crate::telemetry::log::{self, LogHandle};
+use crate::telemetry::metrics::{self, CacheFigures, Sources, WorkerSources};
+use crate::telemetry::ready::Readiness;
+use probe::Probes;
+use registry::Registry;
+use worker::Worker;
+
+/// Serves until a signal says to stop. `flags` are those that `config` was loaded with, for reloads.
+pub fn run(config: Config, flags: Flags) -> ExitCode {
+    let log = log::init(config.log);
+    match Supervisor::start(config, flags, log).and_then(Supervisor::supervise) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            error!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why we cannot serve.
+type Problem = Box<dyn std::error::Error>;
+
+/// What the main thread holds.
+struct Supervisor {
+    flags: Flags,
+    log: LogHandle,
+    config: RefCell<Config>,
+    registry: RefCell<Registry>,
+    published: Arc<ArcSwap<Snapshot>>,
+    cache: Arc<Cache>,
+    addresses: Vec<SocketAddr>,
+    workers: Vec<Worker>,
+    sources: Vec<WorkerSources>,
+    http: Vec<(TcpListener, crate::config::HttpListener)>,
+    http_counters: Vec<Arc<http::Counters>>,
+    readiness: RefCell<Readiness>,
+    probes: Probes,
+    probing: RefCell<Option<JoinHandle<()>>>,
+    reloads_ok: Cell<u64>,
+    reloads_failed: Cell<u64>,
+    started: u64,
+    _guards: Vec<Guard>,
+}
+
+impl Supervisor {
+    /// Everything up to the workers running.
+    fn start(config: Config, flags: Flags, log: LogHandle) -> Result<Rc<Self>, Problem> {
+        let count = config.listen.workers.unwrap_or_else(default_workers);
+        let mut guards = Vec::new();
+        let mut addresses = Vec::new();
+        let mut sockets: Vec<Vec<Sockets>> = (0..count).map(|_| Vec::new()).collect();
+        for &address in &config.listen.addresses {
+            // Port 0 is a port of our own, which nobody else can have.
+            if address.port() != 0 {
+                guards.push(Guard::take(address)?);
+            }
+            let (bound, pairs) = bind::bind(address, count)?;
+            addresses.push(bound);
+            for (of_worker, pair) in sockets.iter_mut().zip(pairs) {
+                of_worker.push(pair);
+            }
+        }
+        let http = config.http.iter().map(bind_http).collect::<Result<Vec<_>, _>>()?;
+        let mut registry = Registry::new(count);
+        let snapshot = Arc::new(registry.snapshot(&config)?);
+        let readiness = RefCell::new(Readiness::new(&snapshot.zones));
+        let published = Arc::new(ArcSwap::new(snapshot));
+        let cache = Arc::new(Cache::new(config.cache.size));
+        let sources: Vec<_> = (0..count)
+            .map(|_| WorkerSources { listen: Arc::default(), resolve: Arc::<resolve::Counters>::default() })
+            .collect();
+        let mut workers = Vec::with_capacity(count);
+        for (index, (sockets, counters)) in sockets.into_iter().zip(&sources).enumerate() {
+            let parts = worker::Parts {
+                index,
+                count,
+                sockets,
+                cache: Arc::clone(&cache),
+                published: Arc::clone(&published),
+                listen: Arc::clone(&counters.listen),
+                resolve: Arc::clone(&counters.resolve),
+            };
+            workers.push(Worker::start(parts)?);
+        }
+        readiness.borrow_mut().bound();
+        Ok(Rc::new(Self {
+            flags,
+            log,
+            config: RefCell::new(config),
+            registry: RefCell::new(registry),
+            published,
+            cache,
+            addresses,
+            workers,
+            sources,
+            http_counters: http.iter().map(|_| Arc::default()).collect(),
+            http,
+            readiness,
+            probes: Probes::default(),
+            probing: RefCell::new(None),
+            reloads_ok: Cell::new(0),
+            reloads_failed: Cell::new(0),
+            started: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs()),
+            _guards: guards,
+        }))
+    }
+
+    /// Everything from there to the end.
+    fn supervise(self: Rc<Self>) -> Result<(), Problem> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let this = Rc::clone(&self);
+        LocalSet::new().block_on(&runtime, async move {
+            for ((listener, settings), counters) in this.http.iter().zip(&this.http_counters) {
+                let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+                let site = Site {
+                    paths: settings.paths.clone(),
+                    pages: Rc::clone(&this) as Rc<dyn Pages>,
+                    counters: Arc::clone(counters),
+                    limits: http::Limits::default(),
+                };
+                spawn_local(http::serve(listener, site));
+            }
+            this.greet();
+            this.probe_upstreams();
+            this.wait().await
+        })?;
+        info!("stopping: finishing what is under way");
+        for worker in &self.workers {
+            worker.stop();
+        }
+        for worker in &self.workers {
+            worker.join();
+        }
+        info!("stopped");
+        Ok(())
+    }
+
+    /// Reloads until a signal says to stop.
+    async fn wait(self: &Rc<Self>) -> Result<(), Problem> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut watch = Watch::new(self.watched())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hangup.recv() => self.reload("SIGHUP"),
+                changed = watch.changed() => match changed {
+                    Ok(()) => self.reload("a file has changed"),
+                    Err(error) => {
+                        warn!(%error, "cannot watch files any more; reload with SIGHUP");
+                        let () = std::future::pending().await;
+                    }
+                },
+            }
+            watch.replace(self.watched())?;
+        }
+    }
+
+    /// The files whose change means a reload.
+    fn watched(&self) -> Vec<PathBuf> {
+        let config = self.config.borrow();
+        let targets = config.zones.iter().flat_map(|zone| &zone.upstreams);
+        let resolv = targets.filter_map(|target| match target {
+            Target::ResolvConf(path, _) => Some(path.clone()),
+            Target::Server(_) => None,
+        });
+        self.flags.config.iter().cloned().chain(resolv).collect()
+    }
+
+    /// Takes over the configuration as it is now, or says why not and keeps the running one.
+    fn reload(self: &Rc<Self>, why: &str) {
+        let config = match Config::load(&self.flags) {
+            Ok(config) => config,
+            Err(problem) => return self.refuse_reload(why, &problem),
+        };
+        self.registry.borrow_mut().forget_loops();
+        let snapshot = match self.registry.borrow_mut().snapshot(&config) {
+            Ok(snapshot) => Arc::new(snapshot),
+            Err(problem) => return self.refuse_reload(why, &problem),
+        };
+        for key in restart_keys(&self.config.borrow(), &config) {
+            warn!(key, "this change takes effect at the next start");
+        }
+        self.log.set_level(config.log.level);
+        self.readiness.borrow_mut().reload(&snapshot.zones);
+        self.published.store(snapshot);
+        self.config.replace(config);
+        self.reloads_ok.set(self.reloads_ok.get() + 1);
+        info!(why, "configuration reloaded");
+        self.probe_upstreams();
+    }
+
+    fn refuse_reload(&self, why: &str, problem: &dyn std::fmt::Display) {
+        self.reloads_failed.set(self.reloads_failed.get() + 1);
+        error!(why, "not reloaded, the running configuration stays: {problem}");
+    }
+
+    /// Asks every zone's upstreams once, and finds out whether one of them asks us in turn.
+    fn probe_upstreams(self: &Rc<Self>) {
+        let this = Rc::clone(self);
+        let task = spawn_local(async move { this.probes.run(&this).await });
+        if let Some(before) = self.probing.replace(Some(task)) {
+            before.abort();
+        }
+    }
+
+    /// Says where we listen and what to try.
+    fn greet(&self) {
+        let addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
+        info!(workers = self.workers.len(), "listening on {} (UDP and TCP)", addresses.join(", "));
+        for (_, settings) in &self.http {
+            let paths: Vec<_> = settings.paths.iter().map(|&p| http::name(p)).collect();
+            info!("serving http://{} {}", settings.address, paths.join(" "));
+        }
+        for zone in &self.published.load().zones {
+            let snapshot = self.published.load();
+            let servers: Vec<_> =
+                zone.servers.iter().map(|&i| snapshot.servers[i].server.to_string()).collect();
+            info!("zone {} asks {}", zone.display, servers.join(", "));
+        }
+        if let Some(first) = self.addresses.first() {
+            let first = bind::reachable(*first);
+            info!("try: dig @{} -p {} example.com", first.ip(), first.port());
+        }
+    }
+}
+
+impl Pages for Supervisor {
+    fn metrics(&self) -> String {
+        let figures = self.cache.figures();
+        metrics::render(&Sources {
+            workers: &self.sources,
+            snapshot: &self.published.load(),
+            cache: CacheFigures {
+                bytes: figures.bytes,
+                limit_bytes: figures.limit,
+                entries: figures.entries,
+                evictions: figures.evictions,
+            },
+            http: &self.http_counters,
+            reloads_ok: self.reloads_ok.get(),
+            reloads_failed: self.reloads_failed.get(),
+            started: self.started,
+        })
+    }
+
+    fn health(&self) -> Local<'_, Result<(), Vec<String>>> {
+        Box::pin(health::ask_ourselves(&self.addresses))
+    }
+
+    fn ready(&self) -> Result<(), Vec<String>> {
+        self.readiness.borrow().status()
+    }
+}
+
+/// One per core, at most [`listen::WORKERS`]' default.
+fn default_workers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.min(listen::WORKERS.default)
+}
+
+fn bind_http(
+    settings: &crate::config::HttpListener,
+) -> Result<(TcpListener, crate::config::HttpListener), Problem> {
+    let address = settings.address;
+    let listener = TcpListener::bind(address)
+        .and_then(|l| l.set_nonblocking(true).map(|()| l))
+        .map_err(|e| format!("cannot serve HTTP on {address}: {e}; give it another address with --http"))?;
+    Ok((listener, settings.clone()))
+}
+
+/// The keys that differ and take effect at a start only.
+fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
+    [
+        ("listen.addresses", old.listen.addresses != new.listen.addresses),
+        ("listen.workers", old.listen.workers != new.listen.workers),
+        ("cache.size", old.cache.size != new.cache.size),
+        ("http.serve", old.http != new.http),
+        ("log.format", old.log.format != new.log.format),
+    ]
+    .into_iter()
+    .filter_map(|(key, differs)| differs.then_some(key))
+    .collect()
+}

@@ -1,0 +1,105 @@
+//! Questions of our own to upstreams, from the supervisor's thread: is somebody there, and do we ask ourselves?
+//!
+//! **Ready**: each zone's upstreams are asked for the zone's SOA until one answers, with any response code.
+//!
+//! **Loops**: each server is asked for a random name once. If that very question comes to our own listeners,
+//! the server asks us in turn (127.0.0.53 does, when it was told to use this program): it is left out, with
+//! one error that names the remedy, until the next reload.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, error};
+
+use super::Supervisor;
+use crate::resolve::zones::LoopProbe;
+use crate::resolve::{Snapshot, Zone};
+use crate::upstream::{Ask, Group, Policy, Server, Upstreams};
+use crate::wire::{class, rtype};
+
+/// How long an upstream may take.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// The pause before a zone is asked for again; it doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(500);
+/// See [`PAUSE`].
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// The supervisor's own upstreams.
+#[derive(Default)]
+pub struct Probes {
+    upstreams: RefCell<Option<Rc<Upstreams>>>,
+}
+
+impl Probes {
+    /// Asks until every zone has been answered for and every server has been tried for a loop.
+    pub async fn run(&self, supervisor: &Supervisor) {
+        let snapshot = supervisor.published.load_full();
+        let upstreams = Rc::clone(
+            self.upstreams.borrow_mut().get_or_insert_with(|| Rc::new(Upstreams::new(snapshot.upstream))),
+        );
+        let loops = snapshot.probes.iter().map(|probe| find_loop(&upstreams, probe));
+        let unanswered: Vec<u32> = supervisor.readiness.borrow().unanswered().collect();
+        let zones = snapshot.zones.iter().filter(|zone| unanswered.contains(&zone.id));
+        let zones = zones.map(|zone| wait_for(&upstreams, &snapshot, zone, supervisor));
+        join(leave_out(join_all(loops), supervisor), join_all(zones)).await;
+    }
+}
+
+/// Asks for a zone's SOA until somebody answers.
+async fn wait_for(upstreams: &Upstreams, snapshot: &Snapshot, zone: &Zone, supervisor: &Supervisor) {
+    let servers: Vec<_> = zone.servers.iter().map(|&i| snapshot.servers[i].server).collect();
+    let group = group(upstreams, &servers);
+    let ask = ask(&zone.name, rtype::SOA);
+    let mut pause = PAUSE;
+    while let Err(failure) = group.ask(&ask, Instant::now() + PATIENCE).await {
+        debug!(zone = zone.display, ?failure, "no upstream has answered yet");
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+    supervisor.readiness.borrow_mut().answered(zone.id);
+}
+
+/// Asks a server the probe's question; says whether it came to ourselves.
+async fn find_loop(upstreams: &Upstreams, probe: &LoopProbe) -> Option<Server> {
+    // What it answers does not matter, and neither does that it may not answer at all.
+    let _ =
+        group(upstreams, &[probe.server]).ask(&ask(&probe.name, rtype::TXT), Instant::now() + PATIENCE).await;
+    probe.seen.load(Relaxed).then_some(probe.server)
+}
+
+/// Publishes a snapshot without the servers that loop.
+async fn leave_out(loops: impl Future<Output = Vec<Option<Server>>>, supervisor: &Supervisor) {
+    let looping: Vec<Server> = loops.await.into_iter().flatten().collect();
+    if looping.is_empty() {
+        return;
+    }
+    let mut registry = supervisor.registry.borrow_mut();
+    for server in looping {
+        error!(
+            "upstream {server} sends our own questions back to us and is left out: name the servers that it asks \
+             with --upstream instead (systemd-resolved lists its own in /run/systemd/resolve/resolv.conf)"
+        );
+        registry.leave_out(server);
+    }
+    match registry.snapshot(&supervisor.config.borrow()) {
+        Ok(snapshot) => {
+            supervisor.readiness.borrow_mut().reload(&snapshot.zones);
+            supervisor.published.store(Arc::new(snapshot));
+        }
+        Err(problem) => error!("the looping upstream stays in use: {problem}"),
+    }
+}
+
+fn group(upstreams: &Upstreams, servers: &[Server]) -> Group {
+    let servers: Vec<_> = servers.iter().map(|&server| (server, Arc::default())).collect();
+    upstreams.group(&servers, Policy::Ordered)
+}
+
+fn ask(name: &[u8], rtype: u16) -> Ask {
+    Ask { name: name.into(), rtype, class: class::IN, dnssec_ok: false, checking_disabled: false }
+}

@@ -1,0 +1,120 @@
+//! A worker's thread: its event loop, what runs on it, and how it stops.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{Instant, sleep};
+
+use crate::cache::Cache;
+use crate::listen;
+use crate::listen::bind::Sockets;
+use crate::listen::front::Front;
+use crate::listen::tcp::Clients;
+use crate::listen::udp::Listener;
+use crate::resolve::{self, Resolver, Snapshot};
+
+/// How long a stopping worker waits for its flights and connections. Kubernetes waits 30 s before it kills.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How often a stopping worker looks whether it is done.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
+
+/// What a worker is made of.
+pub struct Parts {
+    /// Its number.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+    /// Its sockets, a pair an address.
+    pub sockets: Vec<Sockets>,
+    /// The answers that all share.
+    pub cache: Arc<Cache>,
+    /// Where reloads appear.
+    pub published: Arc<ArcSwap<Snapshot>>,
+    /// Its counters.
+    pub listen: Arc<listen::Counters>,
+    /// Its counters.
+    pub resolve: Arc<resolve::Counters>,
+}
+
+/// A running worker.
+pub struct Worker {
+    stop: watch::Sender<bool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Worker {
+    /// Starts a worker.
+    ///
+    /// # Errors
+    /// No thread or event loop can be had, or a socket cannot be registered with it.
+    pub fn start(parts: Parts) -> io::Result<Self> {
+        let (stop, stopping) = watch::channel(false);
+        let (started, result) = std::sync::mpsc::channel();
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{}", parts.index)).spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+                match runtime {
+                    Ok(runtime) => LocalSet::new().block_on(&runtime, serve(parts, stopping, started)),
+                    Err(error) => drop(started.send(Err(error))),
+                }
+            })?;
+        result.recv().unwrap_or_else(|_| Err(io::Error::other("a worker ended before it began")))?;
+        Ok(Self { stop, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Tells it to stop.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until it has stopped.
+    pub fn join(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic has said all there is to say.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(
+    parts: Parts,
+    mut stopping: watch::Receiver<bool>,
+    started: std::sync::mpsc::Sender<io::Result<()>>,
+) {
+    let resolver = Resolver::new(parts.index, parts.cache, parts.resolve, parts.published);
+    let front = Rc::new(Front { resolver: Rc::clone(&resolver), counters: parts.listen });
+    let clients = Clients::new(Rc::clone(&front), parts.count);
+    let mut acceptors = Vec::new();
+    let listening = parts.sockets.into_iter().try_for_each(|Sockets { udp, tcp }| {
+        let mut listener = Listener::new(Rc::clone(&front), udp)?;
+        spawn_local(async move { listener.serve().await });
+        let tcp = TcpListener::from_std(tcp)?;
+        acceptors.push(spawn_local(Rc::clone(&clients).serve(tcp)));
+        Ok(())
+    });
+    let failed = listening.is_err();
+    // The supervisor waits for this message.
+    let _ = started.send(listening);
+    if failed {
+        return;
+    }
+    // An error means that the supervisor is gone: stop as well.
+    let _ = stopping.wait_for(|&stop| stop).await;
+    for acceptor in &acceptors {
+        acceptor.abort();
+    }
+    // Datagrams are served on: what clients have sent is answered, and nobody can tell them to stop.
+    let deadline = Instant::now() + DRAIN;
+    sleep(DRAIN_STEP).await;
+    while resolver.under_way() > 0 && Instant::now() < deadline {
+        sleep(DRAIN_STEP).await;
+    }
+}
