@@ -1,5 +1,7 @@
 //! The configuration as its users meet it: the files in config/, flags over files, exact messages.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -139,8 +141,8 @@ fn faults_are_named_with_their_place_and_a_remedy() {
     let cases = [
         ("[cahce]\n", "1:2: unknown section `cahce`; did you mean `cache`?"),
         ("size = 1\n", "1:1: key `size` outside of a section; it belongs to [cache]"),
-        ("[cache]\n  sise = 1\n", "2:3: unknown key in [cache]: `sise`; did you mean `size`?"),
-        ("[listen]\nsize = 1\n", "2:1: unknown key in [listen]: `size`; it belongs to [cache]"),
+        ("[cache]\n  sise = 1\n", "2:3: unknown key `sise` in [cache]; did you mean `size`?"),
+        ("[listen]\nsize = 1\n", "2:1: unknown key `size` in [listen]; it belongs to [cache]"),
         (
             "[cache]\nsize = true\n",
             "2:8: cache.size: a boolean where a size is wanted; write it like \"32MiB\"",
@@ -208,7 +210,7 @@ fn faults_are_named_with_their_place_and_a_remedy() {
         ),
         (
             "[http]\nserve = [{ address = \"127.0.0.1:1\", pahts = [] }]\n",
-            "2:37: unknown key in http.serve: `pahts`; did you mean `paths`?",
+            "2:37: http.serve: unknown key `pahts` in an entry; did you mean `paths`?",
         ),
         (
             "[http]\nserve = [{ paths = [\"/ready\"] }]\n",
@@ -287,6 +289,35 @@ fn a_zone_without_upstreams_may_get_them_from_a_flag() {
     assert!(Config::load(&file).unwrap_err().summary().contains("has no upstreams"));
     let up = config::parse_upstream("a=192.0.2.3").unwrap();
     assert!(Config::load(&Flags { upstream: vec![up], ..file }).is_ok());
+}
+
+#[test]
+fn the_keys_that_need_a_restart_are_those_that_the_reference_marks() {
+    let running = Config::default();
+    assert_eq!(running.needs_restart(&running), Vec::<&str>::new());
+    let changed = parse(
+        "[listen]\naddresses = [\"127.0.0.1:1\"]\nworkers = 1\nrotate = false\n[cache]\nsize = \"1MiB\"\n\
+         stale_ttl = \"1s\"\n[http]\nserve = [{ address = \"127.0.0.1:2\" }]\n\
+         [log]\nformat = \"json\"\nlevel = \"debug\"\n",
+    );
+    let keys = ["listen.addresses", "listen.workers", "cache.size", "http.serve", "log.format"];
+    assert_eq!(changed.needs_restart(&running), keys);
+    let marked = example("sidestep.toml")
+        .split("\n\n")
+        .filter(|paragraph| paragraph.contains("Needs a restart."))
+        .filter_map(|paragraph| Some(paragraph.lines().last()?.split(" = ").next()?.to_owned()))
+        .collect::<Vec<_>>();
+    assert_eq!(marked, ["addresses", "workers", "size", "serve", "format"]);
+}
+
+#[test]
+fn the_files_with_upstreams_are_named_once() {
+    let zone = |name: &str| format!("[[zone]]\nname = \"{name}\"\nupstreams = [\"/run/r\", \"192.0.2.1\"]\n");
+    let config = parse(&(zone("a") + &zone("b")));
+    assert_eq!(
+        config.resolv_confs().into_iter().collect::<Vec<_>>(),
+        ["/etc/resolv.conf", "/run/r"].map(Path::new)
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use toml::de::{DeString, DeTable};
 use super::keys::{self, Keys, Names, Section, WrittenListener};
 use super::kinds::{Kind, Node, Places, mistyped};
 use super::print::Inline;
-use super::problem::{Fault, Problem, Wrong};
+use super::problem::{Fault, Problem, Wrong, shown};
 use super::zone::WrittenZone;
 use super::{Config, HttpListener, HttpPath};
 use crate::resolve::zones::ZONES;
@@ -140,7 +140,7 @@ impl Kind for HttpEntry {
         let mut names = Names::default();
         let mut entry = WrittenListener { address: None, paths: HttpPath::ALL.to_vec() };
         keys::http_listener(&mut entry, &mut names)?;
-        refuse_unknown(table, "http.serve", &names.0)?;
+        refuse_unknown(table, "an entry", &names.0)?;
         let mut reader = Reader { table, path: "http.serve", places: &mut Places::new() };
         keys::http_listener(&mut entry, &mut reader)?;
         match entry.address {
@@ -161,12 +161,10 @@ fn first_unknown<'n, 't>(table: &'n DeTable<'t>, known: &[&str]) -> Option<&'n S
 
 fn refuse_unknown(table: &DeTable<'_>, place: &str, known: &[&'static str]) -> Result<(), Fault> {
     let Some(key) = first_unknown(table, known) else { return Ok(()) };
-    let kind = format!("key in {place}:");
+    let what = format!("unknown key `{}` in {place}", shown(key.get_ref()));
     let wrong = match home(key.get_ref()) {
-        Some(home) if home != place => {
-            Wrong::new(format!("unknown {kind} `{}`", key.get_ref()), format!("it belongs to {home}"))
-        }
-        _ => Wrong::unknown(&kind, key.get_ref(), known.iter().copied()),
+        Some(home) if home != place => Wrong::new(what, format!("it belongs to {home}")),
+        _ => Wrong::near(what, key.get_ref(), known.iter().copied()),
     };
     Err(Fault::at(key.span(), wrong))
 }

@@ -179,3 +179,41 @@ impl Keys for Names {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks for each key's limits in the comment above it.
+    struct Documented {
+        seen: usize,
+    }
+
+    const REFERENCE: &str = include_str!("../../config/sidestep.toml");
+
+    impl Keys for Documented {
+        fn key<K: Kind>(&mut self, name: &'static str, kind: &K, _: &mut K::Value) -> Result<(), Fault> {
+            let before = REFERENCE.split(&format!("\n{name} = ")).next().unwrap();
+            assert!(before.len() < REFERENCE.len(), "{name} is not in config/sidestep.toml");
+            let comment = before.rsplit("\n\n").next().unwrap();
+            if let Some([min, max]) = kind.limits() {
+                assert!(
+                    comment.contains(&format!("{min} to {max}")),
+                    "{name}: {min} to {max} is not in\n{comment}"
+                );
+                self.seen += 1;
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_reference_names_the_limits_of_every_key() {
+        let mut documented = Documented { seen: 0 };
+        for section in Section::ALL {
+            section.keys(&mut Config::bare(), &mut documented).unwrap();
+        }
+        zone(&mut WrittenZone::default(), &mut documented).unwrap();
+        assert!(documented.seen > 30, "only {} keys have limits", documented.seen);
+    }
+}

@@ -28,6 +28,17 @@ pub(super) trait Kind {
     fn read(&self, node: &Node<'_>) -> Result<Self::Value, Fault>;
     /// Writes a value as TOML that reads back as the same value.
     fn write(&self, value: &Self::Value) -> String;
+
+    /// The least and the most, as people write them, for kinds that have bounds.
+    fn limits(&self) -> Option<[String; 2]> {
+        None
+    }
+
+    /// Refuses what lies outside of the limits.
+    fn out_of_bounds(&self, node: &Node<'_>, found: impl Display) -> Fault {
+        let [min, max] = self.limits().unwrap_or_default();
+        Fault::at(node.span(), Wrong::bounds(found, min, max))
+    }
 }
 
 /// A TOML string with its quotes and escapes.
@@ -75,11 +86,15 @@ impl<T: Copy + Display + PartialOrd + std::fmt::Debug + TryFrom<u64>> Kind for C
             .ok()
             .and_then(|n| T::try_from(n).ok())
             .filter(|n| self.0.contains(*n))
-            .ok_or_else(|| Fault::at(node.span(), Wrong::bounds(number, self.0.min, self.0.max)))
+            .ok_or_else(|| self.out_of_bounds(node, number))
     }
 
     fn write(&self, value: &T) -> String {
         value.to_string()
+    }
+
+    fn limits(&self) -> Option<[String; 2]> {
+        Some([self.0.min.to_string(), self.0.max.to_string()])
     }
 }
 
@@ -112,6 +127,10 @@ impl Kind for Size {
     fn write(&self, value: &u64) -> String {
         quoted(&quantity::size(*value))
     }
+
+    fn limits(&self) -> Option<[String; 2]> {
+        Some([self.0.min, self.0.max].map(quantity::size))
+    }
 }
 
 /// A time, to the millisecond: "500ms".
@@ -131,12 +150,15 @@ impl Kind for Time {
         if self.0.contains(time) {
             return Ok(time);
         }
-        let [shown, min, max] = [time, self.0.min, self.0.max].map(quantity::time);
-        Err(Fault::at(node.span(), Wrong::bounds(shown, min, max)))
+        Err(self.out_of_bounds(node, quantity::time(time)))
     }
 
     fn write(&self, value: &Duration) -> String {
         quoted(&quantity::time(*value))
+    }
+
+    fn limits(&self) -> Option<[String; 2]> {
+        Some([self.0.min, self.0.max].map(quantity::time))
     }
 }
 
@@ -157,6 +179,10 @@ impl Kind for Ttl {
 
     fn write(&self, value: &Duration) -> String {
         Time(self.0).write(value)
+    }
+
+    fn limits(&self) -> Option<[String; 2]> {
+        Time(self.0).limits()
     }
 }
 
@@ -191,8 +217,7 @@ impl Kind for Text {
     fn read(&self, node: &Node<'_>) -> Result<Option<String>, Fault> {
         let text = string(node, "a string", "\"\" for none")?;
         if !self.0.contains(text.len()) {
-            let length = format!("a text of {} bytes", text.len());
-            return Err(Fault::at(node.span(), Wrong::bounds(length, self.0.min, self.0.max)));
+            return Err(self.out_of_bounds(node, format!("a text of {} bytes", text.len())));
         }
         if text.chars().any(char::is_control) {
             let wrong = Wrong::new("a text with control characters", "write one plain line");
@@ -203,6 +228,10 @@ impl Kind for Text {
 
     fn write(&self, value: &Option<String>) -> String {
         quoted(value.as_deref().unwrap_or_default())
+    }
+
+    fn limits(&self) -> Option<[String; 2]> {
+        Some([self.0.min.to_string(), self.0.max.to_string()])
     }
 }
 
@@ -264,6 +293,10 @@ impl<K: Kind> Kind for Auto<K> {
     fn write(&self, value: &Self::Value) -> String {
         value.as_ref().map_or_else(|| quoted("auto"), |value| self.0.write(value))
     }
+
+    fn limits(&self) -> Option<[String; 2]> {
+        self.0.limits()
+    }
 }
 
 /// A key that has no default: `None` until it is read.
@@ -292,8 +325,7 @@ impl<K: Kind<Value: PartialEq>> Kind for List<K> {
             return Err(mistyped(node, "a list", "put it in square brackets"));
         };
         if !self.1.contains(nodes.len()) {
-            let found = format!("a list of {}", nodes.len());
-            return Err(Fault::at(node.span(), Wrong::bounds(found, self.1.min, self.1.max)));
+            return Err(self.out_of_bounds(node, format!("a list of {}", nodes.len())));
         }
         let mut values = Vec::with_capacity(nodes.len());
         for node in nodes.iter() {
@@ -309,6 +341,10 @@ impl<K: Kind<Value: PartialEq>> Kind for List<K> {
     fn write(&self, values: &Self::Value) -> String {
         let values: Vec<String> = values.iter().map(|value| self.0.write(value)).collect();
         format!("[{}]", values.join(", "))
+    }
+
+    fn limits(&self) -> Option<[String; 2]> {
+        Some([self.1.min.to_string(), self.1.max.to_string()])
     }
 }
 

@@ -13,8 +13,9 @@
 //! 3. Its key: one line in `keys.rs`. Reading, printing, and "did you mean" follow from it.
 //! 4. What must hold between it and other keys: `rules.rs`.
 //! 5. Its paragraph in `config/sidestep.toml`: meaning, unit, default, limits. A test misses it otherwise.
-//! 6. If it is also a flag: `flags.rs`, `cli/args.rs`, and the README.
-//! 7. A test of what it does, beside the stage; and a line in the changelog.
+//! 6. If it needs a restart: `Config::needs_restart`, and its paragraph says so.
+//! 7. If it is also a flag: `flags.rs`, `cli/args.rs`, and the README.
+//! 8. A test of what it does, beside the stage; and a line in the changelog.
 
 mod address;
 mod file;
@@ -32,6 +33,7 @@ mod target;
 pub mod watch;
 mod zone;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -45,11 +47,10 @@ pub use problem::{Problem, Wrong};
 pub use target::{Target, WrittenTarget, parse_flag as parse_upstream};
 pub use zone::ZoneConfig;
 
-use crate::limit::Limit;
 use crate::{cache, listen, resolve, upstream};
 
 /// Bytes of a file that we read: somebody may name /dev/zero.
-pub const FILE: Limit<u64> = Limit::new(0, 0, 1 << 20);
+pub const FILE: u64 = 1 << 20;
 
 /// The resolv.conf of the host, which zone `.` asks unless something else is said.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -90,6 +91,29 @@ impl Config {
     /// The effective configuration as TOML, each key written out; it parses back to itself.
     pub fn to_toml(&self) -> String {
         print::print(self)
+    }
+
+    /// The keys that differ from the running configuration but only take effect at a restart.
+    pub fn needs_restart(&self, running: &Self) -> Vec<&'static str> {
+        let differ = [
+            ("listen.addresses", self.listen.addresses != running.listen.addresses),
+            ("listen.workers", self.listen.workers != running.listen.workers),
+            ("cache.size", self.cache.size != running.cache.size),
+            ("http.serve", self.http != running.http),
+            ("log.format", self.log.format != running.log.format),
+        ];
+        differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// The files with upstreams, each once: they are to be watched, as the configuration is.
+    pub fn resolv_confs(&self) -> BTreeSet<&Path> {
+        let targets = self.zones.iter().flat_map(|zone| &zone.upstreams);
+        targets
+            .filter_map(|target| match target {
+                Target::ResolvConf(path, _) => Some(path.as_path()),
+                Target::Server(_) => None,
+            })
+            .collect()
     }
 
     fn build(text: &str, origin: &str, flags: &Flags) -> Result<Self, Problem> {
@@ -144,10 +168,10 @@ fn read(path: &Path) -> Result<String, Problem> {
     let problem = |what: String| Problem::new(path.display(), what);
     let file = std::fs::File::open(path).map_err(|e| problem(format!("cannot be opened: {e}")))?;
     let mut bytes = Vec::new();
-    let read = file.take(FILE.max + 1).read_to_end(&mut bytes);
+    let read = file.take(FILE + 1).read_to_end(&mut bytes);
     read.map_err(|e| problem(format!("cannot be read: {e}")))?;
-    if bytes.len() as u64 > FILE.max {
-        return Err(problem(format!("is longer than {}; is it the right file?", quantity::size(FILE.max))));
+    if bytes.len() as u64 > FILE {
+        return Err(problem(format!("is longer than {}; is it the right file?", quantity::size(FILE))));
     }
     String::from_utf8(bytes).map_err(|e| {
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;

@@ -29,12 +29,16 @@ impl Wrong {
 
     /// A word that is not known, where `known` are the words that are.
     pub fn unknown<'k>(kind: &str, word: &str, known: impl IntoIterator<Item = &'k str>) -> Self {
+        Self::near(format!("unknown {kind} `{}`", shown(word)), word, known)
+    }
+
+    /// Something wrong with `word`: perhaps one of the known words was meant.
+    pub fn near<'k>(what: impl Into<String>, word: &str, known: impl IntoIterator<Item = &'k str>) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
-        let hint = match nearest(word, &known) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known: {}", known.join(", ")),
-        };
-        Self::new(format!("unknown {kind} `{}`", shown(word)), hint)
+        match nearest(word, &known) {
+            Some(near) => Self::new(what, format!("did you mean `{near}`?")),
+            None => Self::new(what, format!("known: {}", known.join(", "))),
+        }
     }
 }
 

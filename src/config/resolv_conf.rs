@@ -11,7 +11,7 @@ use super::{address, read as read_text};
 use crate::limit::Limit;
 
 /// Servers that are taken from one file; glibc takes three. Later lines are passed over.
-pub const SERVERS: Limit<usize> = Limit::new(1, 3, 8);
+pub const SERVERS: Limit<usize> = Limit::new(1, 8, 8);
 
 /// Reads the servers of the file at `path`, each once, with port 53.
 pub fn read(path: &Path) -> Result<Vec<SocketAddr>, Problem> {

@@ -17,14 +17,12 @@ use futures_util::StreamExt;
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
 use tokio::time::{Instant, timeout_at};
 
-use crate::limit::Limit;
-
 /// Quiet time after an event: a writer writes more than once, and a ConfigMap swap is several renames.
 pub const QUIET: Duration = Duration::from_millis(100);
 /// A file that never comes to rest is reported after this long all the same.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 /// Symbolic links in one path; the kernel's own limit is 40 (path_resolution(7)).
-pub const LINKS: Limit<usize> = Limit::new(0, 0, 40);
+pub const LINKS: usize = 40;
 
 /// Bytes for events: each has 16 and a file name of at most 256.
 const BUFFER: usize = 4096;
@@ -121,7 +119,7 @@ impl Watch {
             match std::fs::read_link(&next) {
                 Ok(target) => {
                     links += 1;
-                    if links > LINKS.max {
+                    if links > LINKS {
                         return Ok(());
                     }
                     if target.is_absolute() {
