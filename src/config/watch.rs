@@ -33,13 +33,15 @@ pub struct Watch {
     events: EventStream<[u8; BUFFER]>,
     /// The names that matter, per watched directory; `None` for a file, where every event does.
     watched: HashMap<WatchDescriptor, Option<HashSet<OsString>>>,
+    /// A change that was heard and not reported yet: when our patience with it ends.
+    pending: Option<Instant>,
 }
 
 impl Watch {
     /// Watches these files, which need not exist yet. Must be called inside of a tokio runtime with I/O.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> io::Result<Self> {
         let events = Inotify::init()?.into_event_stream([0; BUFFER])?;
-        let mut watch = Self { paths: Vec::new(), events, watched: HashMap::new() };
+        let mut watch = Self { paths: Vec::new(), events, watched: HashMap::new(), pending: None };
         watch.replace(paths)?;
         Ok(watch)
     }
@@ -53,17 +55,24 @@ impl Watch {
     /// Returns once any of the files may have changed, and has been quiet since. May be dropped and called
     /// again at any time: a change that nobody waited for is reported by the next call.
     pub async fn changed(&mut self) -> io::Result<()> {
-        self.relevant().await?;
-        let patience = Instant::now() + PATIENCE;
+        let patience = match self.pending {
+            Some(patience) => patience,
+            None => {
+                self.relevant().await?;
+                *self.pending.insert(Instant::now() + PATIENCE)
+            }
+        };
         loop {
             // New links of the chain are watched before the rest is awaited.
             self.arm()?;
             let quiet = (Instant::now() + QUIET).min(patience);
             match timeout_at(quiet, self.relevant()).await {
                 Ok(event) => event?,
-                Err(_) => return Ok(()),
+                Err(_) => break,
             }
         }
+        self.pending = None;
+        Ok(())
     }
 
     /// Returns at the next event that is about one of our paths.
@@ -302,6 +311,19 @@ mod tests {
             fs::write(&two, "2").unwrap();
             assert!(quiet(watch).await, "what is no longer watched is not reported");
             notices(watch, "the new path", || fs::write(&three, "3").unwrap()).await;
+        });
+    }
+
+    #[test]
+    fn a_change_is_not_lost_when_the_wait_for_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        runtime().block_on(async {
+            let watch = &mut Watch::new([file.clone()]).unwrap();
+            fs::write(&file, "1").unwrap();
+            assert!(quiet(watch).await, "heard, but not at rest yet");
+            tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.unwrap().unwrap();
+            assert!(quiet(watch).await, "reported once");
         });
     }
 
