@@ -7,7 +7,7 @@ use crate::clock::Now;
 use crate::wire::answer::{Rotation, Stored};
 use crate::wire::header::{self, Header};
 use crate::wire::records::{self, Record, Section};
-use crate::wire::{Malformed, class, name, rtype};
+use crate::wire::{Malformed, class, name, rcode, rtype};
 
 use super::ttl::{self, Kind, Rules};
 
@@ -39,7 +39,7 @@ impl Entry {
     /// The reply has no question, or its records are not what its header promises.
     pub fn from_reply(reply: &[u8], rules: &Rules, now: Now) -> Result<Self, Malformed> {
         let mut parts = Parts::split(reply)?;
-        let code = parts.header.rcode();
+        let code = parts.code();
         let (kind, soa_ttl) = ttl::classify(reply, &parts.records, code, parts.asked);
         let negative = soa_ttl.map(|t| rules.negative(t));
         let lifetime = parts.lifetime(rules, negative);
@@ -130,6 +130,9 @@ struct Parts {
     /// The place of OPT.
     opt: Option<std::ops::Range<usize>>,
     options: Vec<u8>,
+    /// Whether OPT holds the upper bits of a response code (BADVERS and the like): an error between two
+    /// neighbours, which the client hears of as SERVFAIL.
+    extended: bool,
     /// Where the records end that are kept.
     end: usize,
 }
@@ -141,7 +144,15 @@ impl Parts {
             return Err(Malformed);
         }
         let asked = crate::wire::query::Question::read(&reply[header::LEN..])?.rtype;
-        let mut parts = Self { header, asked, records: Vec::new(), opt: None, options: Vec::new(), end: 0 };
+        let mut parts = Self {
+            header,
+            asked,
+            records: Vec::new(),
+            opt: None,
+            options: Vec::new(),
+            extended: false,
+            end: 0,
+        };
         let mut walk = records::walk(reply)?;
         parts.end = walk.at();
         while let Some(record) = walk.next() {
@@ -151,6 +162,7 @@ impl Parts {
                     return Err(Malformed);
                 }
                 parts.options = extended_errors(&reply[record.rdata.clone()]);
+                parts.extended = record.ttl >> 24 != 0;
                 parts.opt = Some(record.owner..walk.at());
             } else {
                 if parts.opt.as_ref().is_some_and(|opt| !movable(reply, &record, opt.start)) {
@@ -161,6 +173,11 @@ impl Parts {
             parts.end = walk.at();
         }
         Ok(parts)
+    }
+
+    /// The response code that the client is to see.
+    fn code(&self) -> u16 {
+        if self.extended { rcode::SERVFAIL } else { self.header.rcode() }
     }
 
     /// The smallest TTL, as stored.
@@ -183,7 +200,7 @@ impl Parts {
         }
         let count = |section| self.records.iter().filter(|r| r.section == section).count() as u16;
         let counts = [1, count(Section::Answer), count(Section::Authority), count(Section::Additional)];
-        let flags = self.header.flags & (header::AD | header::RCODE);
+        let flags = self.header.flags & header::AD | self.code();
         message[..header::LEN].copy_from_slice(&Header { id: 0, flags, counts }.bytes());
         (message, places)
     }

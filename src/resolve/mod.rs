@@ -271,6 +271,7 @@ impl Resolver {
         if outcome == Err(Failure::Timeout) {
             miss.route.counters.timeouts.add(waiters.len() as u64);
         }
+        let limited = outcome == Err(Failure::Limit);
         let entry = match outcome {
             Ok(reply) => Entry::from_reply(&reply, &miss.route.rules, now).ok(),
             Err(failure) => reply::failure_entry(&miss.question(), extended_error_of(failure), now),
@@ -282,7 +283,10 @@ impl Resolver {
             self.cache.store(&miss.key, Arc::clone(&entry));
             return self.answer_all(&waiters, Outcome::Fresh(&entry), miss, now);
         }
-        self.cache.fail(&miss.key, Arc::clone(&entry), self.failure_times(), now);
+        // A limit of our own says nothing about the question.
+        if !limited {
+            self.cache.fail(&miss.key, Arc::clone(&entry), self.failure_times(), now);
+        }
         let outcome = match &miss.stale {
             Some(stale) if stale.is_usable(now) => Outcome::Stale(stale),
             _ => Outcome::Fresh(&entry),

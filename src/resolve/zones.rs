@@ -173,7 +173,7 @@ pub struct ZoneCounters {
     pub answers: [Counter; 16],
     /// Queries answered from a fresh entry.
     pub hits: Counter,
-    /// Of these, from a remembered failure (RFC 9520).
+    /// Queries answered from a remembered failure (RFC 9520).
     pub failure_hits: Counter,
     /// Queries that a fresh entry could not answer.
     pub misses: Counter,

@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::cache::Cache;
 use crate::config::watch::Watch;
-use crate::config::{Config, Flags, Target};
+use crate::config::{Config, Flags};
 use crate::listen::bind::{self, Guard, Sockets};
 use crate::listen::{self};
 use crate::resolve::{self, Snapshot};
@@ -198,11 +198,7 @@ impl Supervisor {
     /// The files whose change means a reload.
     fn watched(&self) -> Vec<PathBuf> {
         let config = self.config.borrow();
-        let targets = config.zones.iter().flat_map(|zone| &zone.upstreams);
-        let resolv = targets.filter_map(|target| match target {
-            Target::ResolvConf(path, _) => Some(path.clone()),
-            Target::Server(_) => None,
-        });
+        let resolv = config.resolv_confs().into_iter().map(PathBuf::from);
         self.flags.config.iter().cloned().chain(resolv).collect()
     }
 
@@ -217,7 +213,7 @@ impl Supervisor {
             Ok(snapshot) => Arc::new(snapshot),
             Err(problem) => return self.refuse_reload(why, &problem),
         };
-        for key in restart_keys(&self.config.borrow(), &config) {
+        for key in config.needs_restart(&self.config.borrow()) {
             warn!(key, "this change takes effect at the next start");
         }
         self.log.set_level(config.log.level);
@@ -306,18 +302,4 @@ fn bind_http(
         .and_then(|l| l.set_nonblocking(true).map(|()| l))
         .map_err(|e| format!("cannot serve HTTP on {address}: {e}; give it another address with --http"))?;
     Ok((listener, settings.clone()))
-}
-
-/// The keys that differ and take effect at a start only.
-fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
-    [
-        ("listen.addresses", old.listen.addresses != new.listen.addresses),
-        ("listen.workers", old.listen.workers != new.listen.workers),
-        ("cache.size", old.cache.size != new.cache.size),
-        ("http.serve", old.http != new.http),
-        ("log.format", old.log.format != new.log.format),
-    ]
-    .into_iter()
-    .filter_map(|(key, differs)| differs.then_some(key))
-    .collect()
 }

@@ -117,4 +117,6 @@ async fn serve(
     while resolver.under_way() > 0 && Instant::now() < deadline {
         sleep(DRAIN_STEP).await;
     }
+    // Answers of the last flights are still on their way into the connections.
+    sleep(DRAIN_STEP).await;
 }
