@@ -36,6 +36,8 @@ pub enum Lost {
         /// Whether any byte of the query was written.
         sent: bool,
     },
+    /// It was silent for too long, and we closed it.
+    Silent,
     /// The server cannot be reached: the query was not sent, or not received.
     Unreachable,
     /// A limit of our own.
@@ -80,7 +82,7 @@ pub struct Connection {
     idle: Cell<Duration>,
     /// When the handshake was done.
     ready_at: Cell<Instant>,
-    /// When the last bytes came.
+    /// When the last bytes came; before there are any, when we began.
     heard: Cell<Instant>,
     /// When the last query was added.
     used: Cell<Instant>,
@@ -143,9 +145,14 @@ impl Connection {
         }
     }
 
-    /// Whether it is over.
-    pub fn is_closed(&self) -> bool {
-        self.phase.get() == Phase::Closed
+    /// Whether it is over, or about to be.
+    pub fn is_over(&self) -> bool {
+        self.phase.get() == Phase::Closed || self.is_silent()
+    }
+
+    /// Whether it takes no new queries, and only waits for its last replies.
+    pub fn is_retired(&self) -> bool {
+        self.retired.get() || self.retire_at <= Instant::now()
     }
 
     /// Whether the handshake is done.
@@ -160,7 +167,7 @@ impl Connection {
 
     /// Whether it takes new queries.
     pub fn accepts(&self) -> bool {
-        !self.is_closed() && !self.retired.get() && self.load() < PIPELINE && Instant::now() < self.retire_at
+        !self.is_over() && !self.is_retired() && self.load() < PIPELINE
     }
 
     /// Whether a new query would stand behind one that has been open for `slow_after`.
@@ -194,12 +201,16 @@ impl Connection {
 
     /// A try that began at `began` was not answered in time. Two in a row close the connection.
     pub fn strike(&self, began: Instant) {
-        if self.heard.get() < began {
+        if self.heard.get() <= began {
             self.strikes.set(self.strikes.get() + 1);
         }
-        if self.strikes.get() >= STRIKES {
+        if self.is_silent() {
             self.wake.notify_one();
         }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.strikes.get() >= STRIKES
     }
 
     /// Adds a query; it is written when the task's turn comes.
@@ -225,13 +236,16 @@ impl Connection {
                 counters.connections.up();
                 self.phase.set(Phase::Ready);
                 self.ready_at.set(Instant::now());
-                self.heard.set(Instant::now());
                 let end = self.serve(&stream).await;
                 counters.connections.down();
-                if end.is_err() && self.waiting.get() > 0 && self.judged {
-                    self.standing.failed("its connections break");
+                if self.is_silent() {
+                    Some(Lost::Silent) // the timeouts have been counted
+                } else {
+                    if end.is_err() && self.waiting.get() > 0 && self.judged {
+                        self.standing.failed("its connections break");
+                    }
+                    None
                 }
-                None
             }
             Ok(Err(_)) | Err(_) => {
                 counters.open_failed.bump();
@@ -254,7 +268,7 @@ impl Connection {
             if self.retired.get() && self.waiting.get() == 0 {
                 return Ok(());
             }
-            if self.strikes.get() >= STRIKES {
+            if self.is_silent() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             let due = self.alarm();

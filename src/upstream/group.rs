@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -21,8 +20,8 @@ pub const TRIES: usize = 4;
 const DEATHS: usize = 2;
 /// Hedges that may be saved up; so many may go at once after a quiet time.
 const HEDGE_BURST: u32 = 10;
-/// The shortest time between two looks at whether a query is stuck.
-const RESCUE_MIN: Duration = Duration::from_millis(2);
+/// How often one query that is stuck behind a slow one is sent elsewhere, on top of [`TRIES`].
+const RESCUES: usize = 3;
 
 /// The servers of one zone; cheap to clone.
 #[derive(Clone, Debug)]
@@ -98,6 +97,7 @@ struct Way<'a> {
     unsent: usize,
     hedge: Chance,
     rescue: Chance,
+    rescues: usize,
     timed_out: bool,
     limited: bool,
 }
@@ -145,6 +145,7 @@ impl<'a> Way<'a> {
             unsent: 0,
             hedge: Chance::Gone,
             rescue: Chance::Gone,
+            rescues: 0,
             timed_out: false,
             limited: false,
         };
@@ -161,9 +162,9 @@ impl<'a> Way<'a> {
     /// Whether one more try may go out. The second bound is for servers that break a connection before
     /// anything was sent on it.
     fn may_try(&self) -> bool {
-        self.tries.len() - self.unsent < TRIES
+        self.tries.len() - self.unsent - self.rescues < TRIES
             && self.deaths < DEATHS
-            && self.tries.len() < TRIES + self.order.len()
+            && self.tries.len() < TRIES + RESCUES + self.order.len()
     }
 
     /// Tries the server that was asked least, the earlier one first. False if there is no further try.
@@ -177,9 +178,8 @@ impl<'a> Way<'a> {
 
     fn begin(&mut self, stop: usize, query: Query) {
         let max = self.group.settings.get().try_timeout;
-        let carrying = self.tries.iter().filter_map(|t| t.place.as_ref());
-        let avoid: Vec<_> = carrying.map(|(connection, _)| connection.clone()).collect();
-        let doubled = 1 << self.tries.len().min(TRIES);
+        let avoid = self.carriers();
+        let doubled = 1 << (self.tries.len() - self.rescues).min(TRIES);
         let at = &mut self.order[stop];
         at.asked += 1;
         let standing = &at.upstream.standing;
@@ -197,6 +197,11 @@ impl<'a> Way<'a> {
             place: begun.place,
         });
         self.open.push(Box::pin(async move { (index, reply.await) }));
+    }
+
+    /// The connections that carry the query already.
+    fn carriers(&self) -> Vec<Rc<Connection>> {
+        self.tries.iter().filter_map(|t| t.place.as_ref()).map(|(connection, _)| connection.clone()).collect()
     }
 
     /// A reply came. It is given back if it is the answer; otherwise it is kept if it is the best so far,
@@ -232,6 +237,7 @@ impl<'a> Way<'a> {
         match lost {
             Lost::Died { sent: true } => self.deaths += 1,
             Lost::Died { sent: false } => self.unsent += 1,
+            Lost::Silent => {}
             Lost::Unreachable | Lost::Limit => {
                 self.unsent += 1;
                 self.limited |= lost == Lost::Limit;
@@ -239,7 +245,7 @@ impl<'a> Way<'a> {
             }
         }
         let handed_over = self.is_waiting() || self.next();
-        if handed_over && matches!(lost, Lost::Died { .. }) {
+        if handed_over && matches!(lost, Lost::Died { .. } | Lost::Silent) {
             self.order[stop].upstream.standing.counters.handed_over.bump();
         }
     }
@@ -300,20 +306,20 @@ impl<'a> Way<'a> {
         let Some(last) = self.tries.last() else { return };
         let (Some((connection, place)), stop) = (&last.place, last.stop) else { return };
         let upstream = self.order[stop].upstream;
-        if !connection.is_behind(*place) || self.deaths > 0 {
+        let slow_after = upstream.slow_after();
+        if self.deaths > 0 || self.rescues == RESCUES || !connection.is_behind(*place) {
             return;
         }
-        if !connection.is_stuck(upstream.slow_after()) {
-            let age = now - last.began;
-            self.rescue = Chance::At(now + age.max(RESCUE_MIN));
+        if !connection.is_stuck(slow_after) || !upstream.has_room(&self.carriers()) {
+            self.rescue = Chance::At(now + (now - last.began).max(slow_after));
             return;
         }
-        if self.may_try() && upstream.has_room(std::slice::from_ref(connection)) {
-            upstream.standing.counters.rescued.bump();
-            // The first stays open, but it is not the server's fault: its time does not run.
-            self.tries.iter_mut().for_each(|t| t.patience = None);
-            self.begin(stop, self.query.clone());
-        }
+        upstream.standing.counters.rescued.bump();
+        self.rescues += 1;
+        self.rescue = Chance::At(now + slow_after); // there may be a slow one there too
+        // The others stay open, but it is not the server's fault: their time does not run.
+        self.tries.iter_mut().for_each(|t| t.patience = None);
+        self.begin(stop, self.query.clone());
     }
 
     /// The answer is slow: a second try now, elsewhere, if the budget allows.

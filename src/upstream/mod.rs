@@ -10,7 +10,7 @@
 //! **In order, one at a time.** RFC 7766 section 6.2.1.1 wants servers to answer pipelined queries as they
 //! complete; CoreDNS answers them one by one. So a query that has been open for about twice an easy round
 //! trip is taken to hold up its connection: nothing new is put behind it, a spare connection is opened, and
-//! what is already behind it is asked again elsewhere, once. A connection that was seen answering out of
+//! what is already behind it is asked again elsewhere. A connection that was seen answering out of
 //! order is never held up.
 //!
 //! **Earlier tries stay open.** When a try is not answered within the measured patience, the next server or

@@ -55,12 +55,13 @@ impl Rtt {
             .map_or(max, |m| ((m.smoothed + m.variation * 4) * 2).max(PATIENCE_MIN).min(max))
     }
 
-    /// How long an answer may take before the query may be hedged: RFC 6298's timeout, at most half of
-    /// what [`Rtt::patience`] gives; a quarter of `max` as long as nothing is measured.
+    /// How long an answer may take before the query may be hedged: half the allowance for variation that
+    /// RFC 6298 makes, so that the slow tail is beyond it but the ordinary is not; at most half of what
+    /// [`Rtt::patience`] gives; a quarter of `max` as long as nothing is measured.
     pub fn hedge_delay(&self, max: Duration) -> Duration {
         self.measured
             .as_ref()
-            .map_or(max / 4, |m| (m.smoothed + m.variation * 4).max(HEDGE_MIN).min(self.patience(max) / 2))
+            .map_or(max / 4, |m| (m.smoothed + m.variation * 2).max(HEDGE_MIN).min(self.patience(max) / 2))
     }
 
     /// After this long a query is slow: it may hold up what is behind it. Twice an easy round trip; a

@@ -103,12 +103,11 @@ impl Upstream {
         connection.send(query).reply().await.unwrap_or(truncated)
     }
 
-    /// Whether a query can be put where nothing holds it up.
+    /// Whether a query can be put where nothing holds it up, and not on a connection in `avoid`.
     pub fn has_room(&self, avoid: &[Rc<Connection>]) -> bool {
         let slow_after = self.slow_after();
         let connections = self.connections.borrow();
-        let open = connections.iter().filter(|c| !c.is_closed()).count();
-        open < self.settings.get().connections
+        self.may_open(&connections)
             || connections
                 .iter()
                 .any(|c| c.accepts() && !c.is_held_up(slow_after) && !avoid.iter().any(|a| Rc::ptr_eq(a, c)))
@@ -120,7 +119,7 @@ impl Upstream {
     fn connection(&self, avoid: &[Rc<Connection>]) -> Option<Rc<Connection>> {
         let slow_after = self.slow_after();
         let mut connections = self.connections.borrow_mut();
-        connections.retain(|c| !c.is_closed());
+        connections.retain(|c| !c.is_over());
         let avoided = |c: &Connection| avoid.iter().any(|a| std::ptr::eq(&**a, c));
         let mut any_held_up = false;
         let mut best: Option<&Rc<Connection>> = None;
@@ -133,7 +132,7 @@ impl Upstream {
             }
         }
         let best = best.cloned();
-        let may_open = connections.len() < self.settings.get().connections;
+        let may_open = self.may_open(&connections);
         let busy = best.as_ref().is_none_or(|c| c.load() > 0);
         let connecting = connections.iter().any(|c| !c.is_ready());
         let wanted = connections.len() < START || (any_held_up && !connecting);
@@ -147,6 +146,13 @@ impl Upstream {
             let accepting = connections.iter().filter(|c| c.accepts());
             accepting.min_by_key(|c| (avoided(c), c.load())).cloned()
         })
+    }
+
+    /// Whether the limit allows one more. Those that only wait for their last replies do not count: they are
+    /// gone by their queries' deadline, and shall not keep new ones out.
+    fn may_open(&self, connections: &[Rc<Connection>]) -> bool {
+        let open = connections.iter().filter(|c| !c.is_over() && !c.is_retired()).count();
+        open < self.settings.get().connections
     }
 
     fn open(&self) -> Rc<Connection> {
