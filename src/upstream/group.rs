@@ -186,8 +186,8 @@ impl<'a> Way<'a> {
         // The client whose query is a probe shall not wait long for a server that is likely dead.
         let patience = if standing.is_out() { PATIENCE_MIN.min(max) } else { standing.rtt().patience(max) };
         let patience = (patience * doubled).min(max);
-        let began = Instant::now();
         let begun = at.upstream.ask(&query, &avoid);
+        let began = Instant::now();
         let (index, reply) = (self.tries.len(), begun.reply);
         self.tries.push(Try {
             stop,
