@@ -14,7 +14,11 @@ use sidestep::upstream::{
     Ask, Counters, Failure, Group, Policy, Server, Settings, TRIES, Transport, Upstreams,
 };
 use support::scripted::{Action, Order, Query, Scripted};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+
+/// A client's whole wait.
+const DEADLINE: Duration = Duration::from_millis(3900);
 
 /// Runs `body` as a worker would, for at most 20 s.
 fn worker<F: Future<Output = ()>>(body: F) {
@@ -47,21 +51,30 @@ impl Bench {
     }
 
     async fn ask(&self, name: &str) -> Result<Vec<u8>, Failure> {
-        self.group.ask(&ask(name), Instant::now() + Duration::from_millis(3900)).await
+        self.group.ask(&ask(name), Instant::now() + DEADLINE).await
     }
 
     /// Asks for `name` once and checks that the answer is right.
     async fn good(&self, name: &str) {
-        let reply = self.ask(name).await.unwrap_or_else(|e| panic!("{name}: {e:?}"));
-        assert_eq!(rcode(&reply), 0, "{name}");
-        assert!(has_address(&reply), "{name}: {reply:?}");
+        good(&self.group, name).await;
     }
 
-    /// Asks for `count` names of this kind at once.
+    /// Asks for `count` names of this kind at once, each in a task of its own, as flights are.
     async fn many(&self, kind: &str, count: usize) {
-        let names: Vec<_> = (0..count).map(|i| format!("{kind}{i}.test")).collect();
-        join_all(names.iter().map(|name| self.good(name))).await;
+        let mut flights = JoinSet::new();
+        for i in 0..count {
+            let (group, name) = (self.group.clone(), format!("{kind}{i}.test"));
+            flights.spawn_local(async move { good(&group, &name).await });
+        }
+        flights.join_all().await;
     }
+}
+
+async fn good(group: &Group, name: &str) {
+    let reply = group.ask(&ask(name), Instant::now() + DEADLINE).await;
+    let reply = reply.unwrap_or_else(|e| panic!("{name}: {e:?}"));
+    assert_eq!(rcode(&reply), 0, "{name}");
+    assert!(has_address(&reply), "{name}: {reply:?}");
 }
 
 fn ask(name: &str) -> Ask {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -300,8 +301,10 @@ impl<'a> Way<'a> {
     }
 
     /// If the query stands behind a slow one, it is asked on another connection too. A queue that moves is
-    /// left alone and looked at again, after twice the time.
+    /// left alone and looked at again, after twice the time. So is one when it is we who are late: a busy
+    /// worker has replies yet to read, and must not double its own load.
     fn rescue(&mut self, now: Instant) {
+        let late = self.rescue.at().map_or(Duration::ZERO, |due| now - due);
         self.rescue = Chance::Gone;
         let Some(last) = self.tries.last() else { return };
         let (Some((connection, place)), stop) = (&last.place, last.stop) else { return };
@@ -310,7 +313,7 @@ impl<'a> Way<'a> {
         if self.deaths > 0 || self.rescues == RESCUES || !connection.is_behind(*place) {
             return;
         }
-        if !connection.is_stuck(slow_after) || !upstream.has_room(&self.carriers()) {
+        if late >= slow_after || !connection.is_stuck(slow_after) || !upstream.has_room(&self.carriers()) {
             self.rescue = Chance::At(now + (now - last.began).max(slow_after));
             return;
         }
