@@ -216,7 +216,8 @@ fn every_name_is_there_from_the_start() {
         udp_truncated_answers upstream_answers upstream_connections upstream_duration_seconds \
         upstream_failed_connections upstream_failed_tries upstream_handed_over_queries upstream_hedges \
         upstream_limit_reached upstream_mismatched_replies upstream_opened_connections \
-        upstream_out_workers upstream_outstanding_queries upstream_queries upstream_taken_out \
+        upstream_out_workers upstream_outstanding_queries upstream_queries upstream_rescued_queries \
+        upstream_taken_out \
         upstream_truncated_answers workers build";
     let expected: BTreeSet<_> = expected.split_whitespace().map(|n| format!("sidestep_{n}")).collect();
     let (families, _) = read(&rendered(&workers(), &snapshot()), true);
