@@ -1,0 +1,152 @@
+//! What a process and a core did: times, memory, wake-ups, read from `/proc`.
+
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Buckets per doubling: a percentile is exact to 3 %.
+const STEPS: u32 = 32;
+
+/// A histogram of durations with buckets that grow with the duration.
+#[derive(Debug)]
+pub struct Histogram {
+    counts: Vec<u64>,
+    total: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { counts: vec![0; 60 * STEPS as usize], total: 0 }
+    }
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn record(&mut self, duration: Duration) {
+        let ns = (duration.as_nanos() as u64).max(1);
+        let shift = ns.ilog2().saturating_sub(STEPS.ilog2());
+        let bucket = shift as usize * STEPS as usize + (ns >> shift) as usize;
+        self.counts[bucket] += 1;
+        self.total += 1;
+    }
+
+    /// The duration that a share of `share` (0 to 1) does not exceed.
+    pub fn percentile(&self, share: f64) -> Duration {
+        let wanted = (self.total as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        for (bucket, count) in self.counts.iter().enumerate() {
+            seen += count;
+            if seen >= wanted {
+                let steps = STEPS as usize;
+                let shift = (bucket / steps).saturating_sub(1);
+                return Duration::from_nanos(((bucket - shift * steps) as u64) << shift);
+            }
+        }
+        Duration::ZERO
+    }
+}
+
+/// What a process used since it started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// CPU time of all its threads that still live, exact to the nanosecond up to the last tick (4 ms). It
+    /// holds what the kernel did for it, receiving what it sent over loopback included.
+    pub cpu: Duration,
+    /// Ticks (10 ms) in user space, sampled; only the proportion to `system` is worth something.
+    user: u64,
+    /// Ticks in the kernel.
+    system: u64,
+    /// How often a thread of it woke after waiting of its own will.
+    pub wakeups: u64,
+}
+
+impl Usage {
+    /// What process `pid` used until now.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let mut usage = Self::default();
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let task = task?.path();
+            // A thread may end between the listing and the reading.
+            let schedstat = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+            usage.cpu += Duration::from_nanos(number(schedstat.split_whitespace().next()));
+            let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+            usage.wakeups += field(&status, "voluntary_ctxt_switches:");
+        }
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The second field is a name in brackets that may hold spaces; utime and stime are the 14th and 15th.
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+        (usage.user, usage.system) = (number(fields.next()), number(fields.next()));
+        Ok(usage)
+    }
+
+    /// What was used between `earlier` and this.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
+            wakeups: self.wakeups.saturating_sub(earlier.wakeups),
+        }
+    }
+
+    /// The share of the CPU time that was spent in user space, 0 to 1.
+    pub fn user_share(self) -> f64 {
+        self.user as f64 / (self.user + self.system).max(1) as f64
+    }
+}
+
+/// How long a core was busy since the machine started, in ticks of 10 ms.
+#[derive(Clone, Copy, Debug)]
+pub struct Core {
+    busy: u64,
+    at: Instant,
+}
+
+impl Core {
+    /// Core number `cpu` until now.
+    pub fn of(cpu: usize) -> io::Result<Self> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let prefix = format!("cpu{cpu} ");
+        let line = stat.lines().find_map(|l| l.strip_prefix(&prefix));
+        let line = line.ok_or_else(|| io::Error::other(format!("/proc/stat knows no core {cpu}")))?;
+        // user nice system idle iowait irq softirq steal; what follows is part of user and nice.
+        let fields: Vec<u64> = line.split_whitespace().map(|f| number(Some(f))).collect();
+        let all: u64 = fields.iter().take(8).sum();
+        let idle: u64 = fields.iter().skip(3).take(2).sum();
+        Ok(Self { busy: all - idle, at: Instant::now() })
+    }
+
+    /// The share of the core (0 to 1) that went, between `earlier` and this, to something else than `ours`:
+    /// other processes, or other machines on the same hardware.
+    pub fn others(self, earlier: Self, ours: Duration) -> f64 {
+        let busy = self.busy.saturating_sub(earlier.busy) as f64 / 100.0;
+        let elapsed = (self.at - earlier.at).as_secs_f64();
+        ((busy - ours.as_secs_f64()) / elapsed).max(0.0)
+    }
+}
+
+/// What a process holds in memory, in KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Resident.
+    pub resident: u64,
+    /// Its proportional share of it: pages shared with other processes are divided among them.
+    pub proportional: u64,
+}
+
+impl Memory {
+    /// What process `pid` holds now.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        Ok(Self { resident: field(&rollup, "Rss:"), proportional: field(&rollup, "Pss:") })
+    }
+}
+
+/// The first number on the line of `text` that begins with `name`.
+fn field(text: &str, name: &str) -> u64 {
+    number(text.lines().find_map(|l| l.strip_prefix(name)).and_then(|l| l.split_whitespace().next()))
+}
+
+fn number(text: Option<&str>) -> u64 {
+    text.and_then(|t| t.parse().ok()).unwrap_or(0)
+}

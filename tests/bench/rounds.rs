@@ -1,0 +1,153 @@
+//! Interleaved rounds: every server is measured once a round, so that a drift of the machine meets all of them.
+
+use std::io;
+use std::time::Duration;
+
+use crate::batch::Wait;
+use crate::load::{Load, Outcome};
+use crate::measure::{Core, Usage};
+use crate::names::Questions;
+use crate::server::Server;
+
+/// The share of a core that other work may take from a run before the run is thrown away.
+const SPOILED: f64 = 0.10;
+/// How often a spoiled run is done again before its round goes without it.
+const TRIES: usize = 3;
+/// The load runs this long before the clocks are read.
+const RUN_UP: Duration = Duration::from_millis(300);
+
+/// How a scenario is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Rounds.
+    pub rounds: usize,
+    /// How long each server is measured in each round.
+    pub duration: Duration,
+    /// Queries in flight.
+    pub in_flight: usize,
+    /// How the load waits.
+    pub wait: Wait,
+    /// The core of the servers, the core of the load and the upstream.
+    pub cores: (usize, usize),
+}
+
+/// One server in one round.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Queries per second.
+    pub rate: f64,
+    /// The server's CPU time per query.
+    pub cpu: Duration,
+    /// The share of it in user space, 0 to 1.
+    pub user_share: f64,
+    /// The median latency.
+    pub p50: Duration,
+    /// The latency that 99 % do not exceed.
+    pub p99: Duration,
+}
+
+/// A server, its questions, and what was measured of it.
+pub struct Contender {
+    /// The server.
+    pub server: Server,
+    /// What it is asked.
+    pub questions: Questions,
+    /// A sample a round; `None` where other load spoiled all tries.
+    pub samples: Vec<Option<Sample>>,
+    /// Runs that other load spoiled.
+    pub thrown_away: usize,
+    /// Queries without an answer, in all runs.
+    pub lost: u64,
+    /// Answers that were not as they must be, in all runs.
+    pub wrong: u64,
+    /// The first of those.
+    pub first_wrong: Option<String>,
+}
+
+impl Contender {
+    /// A server that was not measured yet.
+    pub fn new(server: Server, questions: Questions) -> Self {
+        Self { server, questions, samples: Vec::new(), thrown_away: 0, lost: 0, wrong: 0, first_wrong: None }
+    }
+
+    /// Measures it for one round.
+    fn round(&mut self, plan: &Plan) -> io::Result<()> {
+        let mut sample = None;
+        for _ in 0..TRIES {
+            let (run, others) = self.measure(plan)?;
+            if others <= SPOILED {
+                sample = Some(run);
+                break;
+            }
+            self.thrown_away += 1;
+            eprintln!("    {}: thrown away, {:.0} % went elsewhere", self.server.name, others * 100.0);
+        }
+        if let Some(s) = sample {
+            let cpu = s.cpu.as_secs_f64() * 1e6;
+            eprintln!("    {}: {:.0} queries/s, {cpu:.2} us", self.server.name, s.rate);
+        }
+        self.samples.push(sample);
+        Ok(())
+    }
+
+    /// One run. Returns also the larger share of a core that went elsewhere.
+    fn measure(&mut self, plan: &Plan) -> io::Result<(Sample, f64)> {
+        let mut load = Load::new(self.server.address, plan.in_flight, plan.wait)?;
+        let run_up = load.run(&mut self.questions, RUN_UP)?;
+        self.judge(&run_up);
+        let before = Reading::take(self.server.pid(), plan.cores)?;
+        let outcome = load.run(&mut self.questions, plan.duration)?;
+        let after = Reading::take(self.server.pid(), plan.cores)?;
+        self.judge(&outcome);
+        let (theirs, ours) = (after.server.since(before.server), after.load.since(before.load));
+        let others = after.server_core.others(before.server_core, theirs.cpu);
+        let others = others.max(after.load_core.others(before.load_core, ours.cpu));
+        let answered = outcome.answered.max(1);
+        let sample = Sample {
+            rate: outcome.answered as f64 / outcome.elapsed.as_secs_f64(),
+            cpu: Duration::from_secs_f64(theirs.cpu.as_secs_f64() / answered as f64),
+            user_share: theirs.user_share(),
+            p50: outcome.latency.percentile(0.50),
+            p99: outcome.latency.percentile(0.99),
+        };
+        Ok((sample, others))
+    }
+
+    fn judge(&mut self, outcome: &Outcome) {
+        self.lost += outcome.lost;
+        self.wrong += outcome.wrong;
+        if self.first_wrong.is_none() {
+            self.first_wrong.clone_from(&outcome.first_wrong);
+        }
+    }
+}
+
+/// All clocks, read at one moment.
+struct Reading {
+    server: Usage,
+    load: Usage,
+    server_core: Core,
+    load_core: Core,
+}
+
+impl Reading {
+    fn take(pid: u32, cores: (usize, usize)) -> io::Result<Self> {
+        Ok(Self {
+            server: Usage::of(pid)?,
+            load: Usage::of(std::process::id())?,
+            server_core: Core::of(cores.0)?,
+            load_core: Core::of(cores.1)?,
+        })
+    }
+}
+
+/// Measures all contenders, a round after the other.
+pub fn run(contenders: &mut [Contender], plan: &Plan) -> io::Result<()> {
+    for round in 1..=plan.rounds {
+        eprintln!("  round {round} of {}", plan.rounds);
+        for contender in &mut *contenders {
+            contender.round(plan)?;
+        }
+    }
+    Ok(())
+}
