@@ -64,15 +64,17 @@ impl Peer {
         }
     }
 
-    /// What the program says about its version: the first word with a digit and a dot in it.
+    /// What the program says about its version: the first word with digits and a dot, from its first digit on.
     pub fn version(&self, program: &Path) -> Option<String> {
         if self.name == CEILING || self.version.is_empty() {
             return None;
         }
         let output = Command::new(program).arg(self.version).output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let is_version = |word: &&str| word.contains('.') && word.contains(|c: char| c.is_ascii_digit());
-        text.split([' ', '\n']).find(is_version).map(str::to_owned)
+        text.split([' ', '\n']).find_map(|word| {
+            let number = &word[word.find(|c: char| c.is_ascii_digit())?..];
+            number.contains('.').then(|| number.to_owned())
+        })
     }
 }
 

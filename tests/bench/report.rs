@@ -39,7 +39,7 @@ pub fn scenario(title: &str, contenders: &[Contender]) {
     let (ceiling, ours) = (find(CEILING), find(OURS));
     println!("### {title}\n");
     println!(
-        "| server | queries/s | of the ceiling | {OURS} is | CPU us/query | user part | p50 us | p99 us | lost | \
+        "| server | queries/s | of the ceiling | {OURS} is | CPU us/query | user part | busy | p50 us | p99 us | lost | \
          wrong | thrown away |"
     );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
@@ -49,13 +49,14 @@ pub fn scenario(title: &str, contenders: &[Contender]) {
         let cpu = median_of(c, |s| micros(s.cpu));
         let user = median_of(c, |s| micros(s.cpu) * s.user_share);
         println!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} of {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} of {} |",
             c.server.name,
             show(median_of(c, |s| s.rate), 0, ""),
             show(of_ceiling, 2, ""),
             show(faster, 2, "x"),
             show(cpu, 2, ""),
             show(user, 2, ""),
+            show(median_of(c, |s| s.busy * 100.0), 0, " %"),
             show(median_of(c, |s| micros(s.p50)), 0, ""),
             show(median_of(c, |s| micros(s.p99)), 0, ""),
             c.lost,

@@ -19,8 +19,10 @@
 //! | `batch`, `load` | the load |
 //! | `measure` | times, memory and wake-ups from `/proc` |
 //! | `rounds`, `report` | the interleaved runs, and the tables |
+//! | `check` | whether the load notices wrong answers |
 
 mod batch;
+mod check;
 mod echo;
 mod load;
 mod measure;
@@ -44,7 +46,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use batch::Wait;
 use measure::{Memory, Usage};
 use names::Questions;
-use peers::{CEILING, PEERS, Peer};
+use peers::{CEILING, OURS, PEERS, Peer};
 use report::Idle;
 use rounds::{Contender, Plan};
 use server::Server;
@@ -79,7 +81,7 @@ struct Arguments {
     /// The core of the load and the upstream.
     #[arg(long, default_value_t = 0)]
     load_core: usize,
-    /// What `cargo bench` passes; without it (`cargo test --benches`) nothing is measured.
+    /// What `cargo bench` passes; without it (`cargo test --benches`) the benchmark checks itself.
     #[arg(long, hide = true, global = true)]
     bench: bool,
 }
@@ -94,6 +96,8 @@ enum Part {
         #[arg(long)]
         size: usize,
     },
+    /// Whether the load notices wrong answers.
+    Check,
     /// The scripted upstream, for a look at it with dig: says its address, answers until killed.
     Upstream,
 }
@@ -125,7 +129,7 @@ fn main() -> ExitCode {
         Some(Part::Echo { listen, size }) => echo::serve(listen, size).map(|()| true).map_err(Into::into),
         Some(Part::Upstream) => serve_upstream(),
         None if arguments.bench => run(&arguments),
-        None => Ok(true),
+        Some(Part::Check) | None => check::run(),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -144,7 +148,7 @@ fn serve_upstream() -> Result<bool, Box<dyn Error>> {
     }
 }
 
-/// Runs the scenarios and prints their tables. Returns whether all answers were right.
+/// Runs the scenarios and prints their tables. Returns whether we ran and all answers were right.
 fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     server::pin(arguments.load_core)?;
     let dir = tempfile::tempdir()?;
@@ -174,7 +178,8 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     if !idle.is_empty() {
         report::idle(&idle);
     }
-    Ok(hits.iter().chain(&misses).all(|c| c.wrong == 0))
+    Ok(hits.iter().chain(&misses).all(|c| c.wrong == 0)
+        && !bench.left_out.iter().any(|l| l.starts_with(OURS)))
 }
 
 impl Bench<'_> {
@@ -187,7 +192,7 @@ impl Bench<'_> {
             }
             match peer.program(&self.arguments.sidestep) {
                 Some(program) => self.found.push((peer, program)),
-                None => self.left_out.push(format!("{} (not installed)", peer.name)),
+                None => self.leave_out(format!("{} (not installed)", peer.name)),
             }
         }
     }
@@ -195,7 +200,14 @@ impl Bench<'_> {
     /// Starts a server; one that does not start is left out.
     fn start(&mut self, peer: &Peer, program: &Path) -> Option<Server> {
         let started = Server::start(peer, program, self.dir, self.upstream, self.arguments.server_core);
-        started.map_err(|error| self.left_out.push(error.to_string())).ok()
+        started.map_err(|error| self.leave_out(error.to_string())).ok()
+    }
+
+    fn leave_out(&mut self, why: String) {
+        if !self.left_out.contains(&why) {
+            eprintln!("  left out: {why}");
+            self.left_out.push(why);
+        }
     }
 
     /// Starts all servers but those that `leave` names, each with its questions.

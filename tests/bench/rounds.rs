@@ -40,6 +40,8 @@ pub struct Sample {
     pub cpu: Duration,
     /// The share of it in user space, 0 to 1.
     pub user_share: f64,
+    /// The share of its core that the server used, 0 to 1: well below 1, the load was the limit.
+    pub busy: f64,
     /// The median latency.
     pub p50: Duration,
     /// The latency that 99 % do not exceed.
@@ -107,6 +109,7 @@ impl Contender {
             rate: outcome.answered as f64 / outcome.elapsed.as_secs_f64(),
             cpu: Duration::from_secs_f64(theirs.cpu.as_secs_f64() / answered as f64),
             user_share: theirs.user_share(),
+            busy: theirs.cpu.as_secs_f64() / outcome.elapsed.as_secs_f64(),
             p50: outcome.latency.percentile(0.50),
             p99: outcome.latency.percentile(0.99),
         };
