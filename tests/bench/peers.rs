@@ -17,12 +17,15 @@ pub const OURS: &str = "sidestep";
 /// The name of the ceiling in the tables.
 pub const CEILING: &str = "echo";
 
+/// What keeps node-cache from touching the node's interfaces and rules.
+const NO_SETUP: [&str; 3] = ["-setupinterface=false", "-setupiptables=false", "-skipteardown=true"];
+
 /// A server that can be measured.
 pub struct Peer {
     /// Its name in the tables and for `--only`; also the program's file name, apart from the echo's.
     pub name: &'static str,
-    /// The argument that makes it say its version.
-    version: &'static str,
+    /// The arguments that make it say its version; none where it has none.
+    version: &'static [&'static str],
     /// Builds its command line and writes its configuration.
     pub command: fn(&Path, &Site) -> io::Result<Command>,
 }
@@ -39,12 +42,16 @@ pub struct Site {
 
 /// All of them, in the order of the table.
 pub const PEERS: [Peer; 6] = [
-    Peer { name: CEILING, version: "--version", command: echo },
-    Peer { name: OURS, version: "--version", command: sidestep },
-    Peer { name: "unbound", version: "-V", command: unbound },
-    Peer { name: "dnsdist", version: "--version", command: dnsdist },
-    Peer { name: "coredns", version: "-version", command: coredns },
-    Peer { name: "node-cache", version: "", command: node_cache },
+    Peer { name: CEILING, version: &[], command: echo },
+    Peer { name: OURS, version: &["--version"], command: sidestep },
+    Peer { name: "unbound", version: &["-V"], command: unbound },
+    Peer { name: "dnsdist", version: &["--version"], command: dnsdist },
+    Peer { name: "coredns", version: &["-version"], command: coredns },
+    Peer {
+        name: "node-cache",
+        version: &[NO_SETUP[0], NO_SETUP[1], NO_SETUP[2], "-localip=127.0.0.1", "-version"],
+        command: node_cache,
+    },
 ];
 
 impl Peer {
@@ -66,10 +73,10 @@ impl Peer {
 
     /// What the program says about its version: the first word with digits and a dot, from its first digit on.
     pub fn version(&self, program: &Path) -> Option<String> {
-        if self.name == CEILING || self.version.is_empty() {
+        if self.version.is_empty() {
             return None;
         }
-        let output = Command::new(program).arg(self.version).output().ok()?;
+        let output = Command::new(program).args(self.version).output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout);
         text.split([' ', '\n']).find_map(|word| {
             let number = &word[word.find(|c: char| c.is_ascii_digit())?..];
@@ -161,8 +168,8 @@ fn node_cache(program: &Path, site: &Site) -> io::Result<Command> {
     let ip = site.listen.ip().to_string();
     command
         .env("GOMAXPROCS", "1")
-        .args(["-setupinterface=false", "-setupiptables=false", "-skipteardown=true", "-localip", &ip])
-        .arg("-conf")
+        .args(NO_SETUP)
+        .args(["-metrics-listen-address=127.0.0.1:0", "-localip", &ip, "-conf"])
         .arg(write(site, "Corefile", &corefile)?);
     Ok(command)
 }

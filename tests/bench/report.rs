@@ -37,35 +37,41 @@ pub fn surroundings(versions: &[String], left_out: &[String]) {
 pub fn scenario(title: &str, contenders: &[Contender]) {
     let find = |name| contenders.iter().find(|c| c.server.name == name);
     let (ceiling, ours) = (find(CEILING), find(OURS));
-    println!("### {title}\n");
-    println!(
-        "| server | queries/s | of the ceiling | {OURS} is | CPU us/query | user part | busy | p50 us | p99 us | lost | \
-         wrong | thrown away |"
-    );
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
-    for c in contenders {
-        let of_ceiling = ratio(Some(c), ceiling, |s| s.rate);
-        let faster = ratio(ours, Some(c), |s| s.rate);
-        let cpu = median_of(c, |s| micros(s.cpu));
-        let user = median_of(c, |s| micros(s.cpu) * s.user_share);
-        println!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} of {} |",
-            c.server.name,
-            show(median_of(c, |s| s.rate), 0, ""),
-            show(of_ceiling, 2, ""),
-            show(faster, 2, "x"),
-            show(cpu, 2, ""),
-            show(user, 2, ""),
-            show(median_of(c, |s| s.busy * 100.0), 0, " %"),
-            show(median_of(c, |s| micros(s.p50)), 0, ""),
-            show(median_of(c, |s| micros(s.p99)), 0, ""),
-            c.lost,
-            c.wrong,
-            c.thrown_away,
-            c.thrown_away + c.samples.iter().flatten().count(),
-        );
-    }
-    println!();
+    let row = |c: &Contender| {
+        let median = |figure: fn(&Sample) -> f64| median(c.samples.iter().flatten().map(figure).collect());
+        let kept = c.samples.iter().flatten().count();
+        [
+            c.server.name.to_owned(),
+            show(median(|s| s.rate), 0, ""),
+            show(ratio(Some(c), ceiling, |s| s.rate), 2, ""),
+            show(ratio(ours, Some(c), |s| s.rate), 2, "x"),
+            show(median(|s| micros(s.cpu)), 2, ""),
+            show(median(|s| micros(s.cpu) * s.user_share), 2, ""),
+            show(ratio(ours, Some(c), |s| micros(s.cpu)), 2, "x"),
+            show(median(|s| s.busy * 100.0), 0, " %"),
+            show(median(|s| micros(s.p50)), 0, ""),
+            show(median(|s| micros(s.p99)), 0, ""),
+            c.lost.to_string(),
+            c.wrong.to_string(),
+            format!("{} of {}", c.thrown_away, c.thrown_away + kept),
+        ]
+    };
+    let columns = [
+        "server",
+        "queries/s",
+        "of the ceiling",
+        "sidestep is",
+        "CPU us/query",
+        "user part",
+        "sidestep takes",
+        "core busy",
+        "p50 us",
+        "p99 us",
+        "lost",
+        "wrong",
+        "runs thrown away",
+    ];
+    table(title, columns, contenders.iter().map(row));
     for c in contenders {
         if let Some(wrong) = &c.first_wrong {
             println!("{}: the first wrong answer: {wrong}\n", c.server.name);
@@ -75,11 +81,18 @@ pub fn scenario(title: &str, contenders: &[Contender]) {
 
 /// Prints the table of idle servers.
 pub fn idle(servers: &[Idle]) {
-    println!("### Idle\n");
-    println!("| server | resident KiB | its share KiB | wake-ups/s |\n|---|--:|--:|--:|");
-    for s in servers {
+    let row = |s: &Idle| {
         let Memory { resident, proportional } = s.memory;
-        println!("| {} | {resident} | {proportional} | {:.1} |", s.name, s.wakeups);
+        [s.name.to_owned(), resident.to_string(), proportional.to_string(), format!("{:.1}", s.wakeups)]
+    };
+    table("Idle", ["server", "resident KiB", "its share KiB", "wake-ups/s"], servers.iter().map(row));
+}
+
+/// Prints a table: the first column is text, the others are numbers.
+fn table<const N: usize>(title: &str, columns: [&str; N], rows: impl Iterator<Item = [String; N]>) {
+    println!("### {title}\n\n| {} |\n|---{}|", columns.join(" | "), "|--:".repeat(N - 1));
+    for row in rows {
+        println!("| {} |", row.join(" | "));
     }
     println!();
 }
@@ -88,10 +101,6 @@ pub fn idle(servers: &[Idle]) {
 fn ratio(of: Option<&Contender>, to: Option<&Contender>, figure: fn(&Sample) -> f64) -> Option<f64> {
     let pairs = of?.samples.iter().zip(&to?.samples);
     median(pairs.filter_map(|(a, b)| Some(figure(a.as_ref()?) / figure(b.as_ref()?))).collect())
-}
-
-fn median_of(contender: &Contender, figure: impl Fn(&Sample) -> f64) -> Option<f64> {
-    median(contender.samples.iter().flatten().map(figure).collect())
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {

@@ -66,6 +66,9 @@ struct Arguments {
     /// Rounds; every server is measured once in each.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// How often a run is tried while other load spoils it.
+    #[arg(long, default_value_t = 5)]
+    tries: usize,
     /// Seconds that each server is measured in each round.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -226,6 +229,7 @@ impl Bench<'_> {
     fn plan(&self, wait: Wait) -> Plan {
         Plan {
             rounds: self.arguments.rounds,
+            tries: self.arguments.tries,
             duration: Duration::from_secs_f64(self.arguments.seconds),
             in_flight: self.arguments.in_flight,
             wait,

@@ -11,8 +11,6 @@ use crate::server::Server;
 
 /// The share of a core that other work may take from a run before the run is thrown away.
 const SPOILED: f64 = 0.10;
-/// How often a spoiled run is done again before its round goes without it.
-const TRIES: usize = 3;
 /// The load runs this long before the clocks are read.
 const RUN_UP: Duration = Duration::from_millis(300);
 
@@ -21,6 +19,8 @@ const RUN_UP: Duration = Duration::from_millis(300);
 pub struct Plan {
     /// Rounds.
     pub rounds: usize,
+    /// How often a run is tried, while other load spoils it, before the round goes without it.
+    pub tries: usize,
     /// How long each server is measured in each round.
     pub duration: Duration,
     /// Queries in flight.
@@ -75,7 +75,7 @@ impl Contender {
     /// Measures it for one round.
     fn round(&mut self, plan: &Plan) -> io::Result<()> {
         let mut sample = None;
-        for _ in 0..TRIES {
+        for _ in 0..plan.tries {
             let (run, others) = self.measure(plan)?;
             if others <= SPOILED {
                 sample = Some(run);
