@@ -80,7 +80,9 @@ pub struct Connection {
     retire_at: Instant,
     /// How long it may be without queries.
     idle: Cell<Duration>,
-    /// When the handshake was done.
+    /// When the handshake began.
+    began: Instant,
+    /// When it was done.
     ready_at: Cell<Instant>,
     /// When the last bytes came; before there are any, when we began.
     heard: Cell<Instant>,
@@ -126,6 +128,7 @@ impl Connection {
             retired: Cell::new(false),
             retire_at: now + age,
             idle: Cell::new(settings.idle),
+            began: now,
             ready_at: Cell::new(now),
             heard: Cell::new(now),
             used: Cell::new(now),
@@ -242,7 +245,7 @@ impl Connection {
                     Some(Lost::Silent) // the timeouts have been counted
                 } else {
                     if end.is_err() && self.waiting.get() > 0 && self.judged {
-                        self.standing.failed("its connections break");
+                        self.standing.failed(self.began, "its connections break");
                     }
                     None
                 }
@@ -250,7 +253,7 @@ impl Connection {
             Ok(Err(_)) | Err(_) => {
                 counters.open_failed.bump();
                 if self.judged {
-                    self.standing.failed("it cannot be connected to");
+                    self.standing.failed(self.began, "it cannot be connected to");
                 }
                 Some(Lost::Unreachable)
             }

@@ -1,7 +1,8 @@
 //! Whether a server is worth asking; pure, `now` is passed in.
 //!
 //! Only silence and transport errors speak against a server, never a response code: one client's bogus name
-//! must not take the cluster's DNS out. After [`FAILURES`] of them in a row it is *out*: not asked but for
+//! must not take the cluster's DNS out. What was under way together fails together, and counts as one
+//! failure: eight slow names at once are one bad moment. After [`FAILURES`] of them in a row it is *out*: not asked but for
 //! one probe at a time, first after [`BACKOFF`], then after twice as long up to [`BACKOFF_MAX`]. Any answer
 //! brings it back. A probe is a client's query; the caller keeps its wait short.
 
@@ -21,6 +22,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub struct Health {
     /// Failures since the last answer.
     failures: u32,
+    /// When the last failure was counted.
+    failed_at: Option<Now>,
     out: Option<Out>,
 }
 
@@ -53,8 +56,13 @@ impl Health {
         }
     }
 
-    /// A try was not answered in time, or ended with a transport error. True if the server goes out by it.
-    pub fn failed(&mut self, now: Now) -> bool {
+    /// What began at `began` was not answered in time, or ended with a transport error. It counts if it
+    /// began after the last failure that did. True if the server goes out by it.
+    pub fn failed(&mut self, began: Now, now: Now) -> bool {
+        if self.failed_at.is_some_and(|last| began < last) {
+            return false;
+        }
+        self.failed_at = Some(now);
         self.failures = self.failures.saturating_add(1);
         if self.out.is_some() || self.failures < FAILURES {
             return false;
@@ -78,8 +86,8 @@ mod tests {
 
     fn out_at(now: Now) -> Health {
         let mut health = Health::default();
-        assert!(!health.failed(now) && !health.failed(now));
-        assert!(health.failed(now), "the third one takes it out");
+        assert!(!health.failed(now, now) && !health.failed(now, now));
+        assert!(health.failed(now, now), "the third one takes it out");
         health
     }
 
@@ -87,7 +95,7 @@ mod tests {
     fn an_answer_in_between_starts_the_count_anew() {
         let mut health = Health::default();
         for _ in 0..10 {
-            assert!(!health.failed(START) && !health.failed(START));
+            assert!(!health.failed(START, START) && !health.failed(START, START));
             assert!(!health.answered());
         }
         assert!(health.usable(START));
@@ -103,7 +111,7 @@ mod tests {
             assert!(health.usable(now));
             health.asking(now);
             assert!(!health.usable(now), "one probe at a time");
-            assert!(!health.failed(now), "it is out already");
+            assert!(!health.failed(now, now), "it is out already");
         }
     }
 
@@ -113,7 +121,18 @@ mod tests {
         assert!(health.is_out());
         assert!(health.answered());
         assert!(health.usable(START) && !health.is_out());
-        assert!(!health.failed(START), "the count starts anew");
+        assert!(!health.failed(START, START), "the count starts anew");
+    }
+
+    #[test]
+    fn what_was_under_way_together_counts_once() {
+        let mut health = Health::default();
+        let later = START + Duration::from_millis(200);
+        for _ in 0..100 {
+            assert!(!health.failed(START, later));
+        }
+        assert!(!health.failed(later, later + BACKOFF));
+        assert!(health.failed(later + BACKOFF, later + BACKOFF));
     }
 
     #[test]

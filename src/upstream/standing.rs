@@ -91,18 +91,19 @@ impl Standing {
     pub fn timed_out(&self, began: Instant) {
         self.counters.timeouts.bump();
         if self.heard.get().is_none_or(|heard| heard < began) {
-            self.blame("it does not answer");
+            self.blame(began, "it does not answer");
         }
     }
 
-    /// A connection or socket ended with an error.
-    pub fn failed(&self, why: &str) {
+    /// A connection or socket that was begun at `began` ended with an error.
+    pub fn failed(&self, began: Instant, why: &str) {
         self.counters.errors.bump();
-        self.blame(why);
+        self.blame(began, why);
     }
 
-    fn blame(&self, why: &str) {
-        if self.health.borrow_mut().failed(Now::read()) {
+    fn blame(&self, began: Instant, why: &str) {
+        let now = Now::read();
+        if self.health.borrow_mut().failed(now - began.elapsed(), now) {
             self.counters.taken_out.bump();
             self.counters.out.set(1);
             tracing::warn!(server = %self.server.address, why, "upstream taken out; others are asked first");
