@@ -128,8 +128,8 @@ fn ids_may_run_out_and_over() {
         let server = Scripted::good();
         let settings = Settings { connections: 1, ..Settings::default() };
         let bench = Bench::with(settings, Policy::Ordered, Transport::Tcp, &[&server]);
-        for round in 0..35 {
-            bench.many(&format!("r{round}-"), 2000).await; // 70,000 queries, 65,536 ids
+        for round in 0..175 {
+            bench.many(&format!("r{round}-"), 400).await; // 70,000 queries, 65,536 ids
         }
         assert_eq!(server.connections().len(), 1);
         assert_eq!(bench.counters[0].mismatched.get(), 0);
@@ -190,7 +190,7 @@ fn wrong_replies_are_dropped_and_counted_and_the_right_one_is_taken() {
 fn slow_names_do_not_hold_up_fast_ones() {
     worker(async {
         let server = Scripted::start(Order::InOrder, |q| match q.name.starts_with("slow") {
-            true => vec![Action::Wait(ms(150)), Action::Answer],
+            true => vec![Action::Wait(ms(400)), Action::Answer],
             false => vec![Action::Answer],
         });
         let bench = Rc::new(Bench::new(Transport::Tcp, &[&server]));
@@ -217,8 +217,8 @@ fn slow_names_do_not_hold_up_fast_ones() {
         }
         done.set(true);
         times.sort();
-        assert!(times[200] < ms(20), "median {:?}", times[200]);
-        assert!(times[395] < ms(75), "p99 {:?}", times[395]);
+        assert!(times[200] < ms(50), "median {:?}", times[200]);
+        assert!(times[395] < ms(200), "p99 {:?}", times[395]);
         assert!(server.connections().len() <= 32);
     });
 }

@@ -1,41 +1,28 @@
-//! The servers of one zone, and the way of one query through them: pick, try, next.
+//! The servers of one zone: who is asked first, and the loop that one query goes through.
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
-use super::connection::{Connection, Lost, Reply};
-use super::message::{self, FORMERR, NOTIMP, Query, REFUSED, SERVFAIL};
-use super::rtt::PATIENCE_MIN;
+use super::hedges::Hedges;
 use super::server::Upstream;
-use super::{Ask, Failure, Policy, Settings, Transport};
-
-/// How often one query is sent, in all and to whomever.
-pub const TRIES: usize = 4;
-/// Deaths of a connection under one query, after which it is not sent again.
-const DEATHS: usize = 2;
-/// Hedges that may be saved up; so many may go at once after a quiet time.
-const HEDGE_BURST: u32 = 10;
-/// How often one query that is stuck behind a slow one is sent elsewhere, on top of [`TRIES`].
-const RESCUES: usize = 3;
+use super::way::{Stop, Way};
+use super::{Ask, Failure, Policy, Settings};
 
 /// The servers of one zone; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Group(Rc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     members: Vec<Rc<Upstream>>,
     policy: Policy,
     /// Whose turn it is.
     turn: Cell<usize>,
-    settings: Rc<Cell<Settings>>,
-    hedges: Rc<RefCell<Hedges>>,
+    pub(super) settings: Rc<Cell<Settings>>,
+    pub(super) hedges: Rc<RefCell<Hedges>>,
 }
 
 impl Group {
@@ -82,289 +69,9 @@ impl Group {
     }
 }
 
-/// One query on its way.
-struct Way<'a> {
-    group: &'a Inner,
-    query: Query,
-    /// Members in the order in which they are asked.
-    order: Vec<Stop<'a>>,
-    tries: Vec<Try>,
-    /// The tries that are open, with their index in `tries`.
-    open: FuturesUnordered<OpenTry>,
-    /// The best of the replies that say nothing.
-    best: Option<Vec<u8>>,
-    deaths: usize,
-    /// Tries that never reached a server.
-    unsent: usize,
-    hedge: Chance,
-    rescue: Chance,
-    rescues: usize,
-    timed_out: bool,
-    limited: bool,
-}
-
-type OpenTry = Pin<Box<dyn Future<Output = (usize, Reply)>>>;
-
-/// A server on the way.
-struct Stop<'a> {
-    upstream: &'a Rc<Upstream>,
-    asked: usize,
-    /// It cannot be reached: not asked again for this query.
-    closed: bool,
-}
-
-/// Something that happens at most once per query.
-#[derive(Clone, Copy)]
-enum Chance {
-    At(Instant),
-    Gone,
-}
-
-struct Try {
-    /// Index in [`Way::order`].
-    stop: usize,
-    began: Instant,
-    /// When the next try begins; `None` once it has.
-    patience: Option<Instant>,
-    edns: bool,
-    place: Option<(Rc<Connection>, u64)>,
-}
-
-impl<'a> Way<'a> {
-    fn new(group: &'a Inner, ask: &Ask) -> Self {
-        let settings = group.settings.get();
-        group.hedges.borrow_mut().earn(settings.hedge_percent);
-        let order = group.order();
-        let mut way = Self {
-            group,
-            query: Query::new(ask),
-            order,
-            tries: Vec::with_capacity(1),
-            open: FuturesUnordered::new(),
-            best: None,
-            deaths: 0,
-            unsent: 0,
-            hedge: Chance::Gone,
-            rescue: Chance::Gone,
-            rescues: 0,
-            timed_out: false,
-            limited: false,
-        };
-        if let Some(first) = way.order.first() {
-            let (now, rtt) = (Instant::now(), first.upstream.standing.rtt());
-            way.hedge = Chance::At(now + rtt.hedge_delay(settings.try_timeout));
-            if first.upstream.standing.server.transport == Transport::Tcp {
-                way.rescue = Chance::At(now + rtt.slow_after(settings.try_timeout));
-            }
-        }
-        way
-    }
-
-    /// Whether one more try may go out. The second bound is for servers that break a connection before
-    /// anything was sent on it.
-    fn may_try(&self) -> bool {
-        self.tries.len() - self.unsent - self.rescues < TRIES
-            && self.deaths < DEATHS
-            && self.tries.len() < TRIES + RESCUES + self.order.len()
-    }
-
-    /// Tries the server that was asked least, the earlier one first. False if there is no further try.
-    fn next(&mut self) -> bool {
-        let stops = self.order.iter().enumerate().filter(|(_, stop)| !stop.closed);
-        let next = stops.min_by_key(|(index, stop)| (stop.asked, *index)).map(|(index, _)| index);
-        let Some(stop) = next.filter(|_| self.may_try()) else { return false };
-        self.begin(stop, self.query.clone());
-        true
-    }
-
-    fn begin(&mut self, stop: usize, query: Query) {
-        let max = self.group.settings.get().try_timeout;
-        let avoid = self.carriers();
-        let doubled = 1 << (self.tries.len() - self.rescues).min(TRIES);
-        let at = &mut self.order[stop];
-        at.asked += 1;
-        let standing = &at.upstream.standing;
-        // The client whose query is a probe shall not wait long for a server that is likely dead.
-        let patience = if standing.is_out() { PATIENCE_MIN.min(max) } else { standing.rtt().patience(max) };
-        let patience = (patience * doubled).min(max);
-        let begun = at.upstream.ask(&query, &avoid);
-        let began = Instant::now();
-        let (index, reply) = (self.tries.len(), begun.reply);
-        self.tries.push(Try {
-            stop,
-            began,
-            patience: Some(began + patience),
-            edns: query.has_edns(),
-            place: begun.place,
-        });
-        self.open.push(Box::pin(async move { (index, reply.await) }));
-    }
-
-    /// The connections that carry the query already.
-    fn carriers(&self) -> Vec<Rc<Connection>> {
-        self.tries.iter().filter_map(|t| t.place.as_ref()).map(|(connection, _)| connection.clone()).collect()
-    }
-
-    /// A reply came. It is given back if it is the answer; otherwise it is kept if it is the best so far,
-    /// and a server that was not asked yet is.
-    fn replied(&mut self, index: usize, reply: Vec<u8>) -> Option<Vec<u8>> {
-        let replied = &mut self.tries[index];
-        replied.patience = None;
-        let (stop, edns) = (replied.stop, replied.edns);
-        self.order[stop].upstream.standing.used(&reply, replied.began.elapsed());
-        let poorness = poorness(&reply);
-        if poorness == 0 {
-            return Some(reply);
-        }
-        // RFC 6891 section 6.2.2: it may not know EDNS.
-        let knows_no_edns = edns && message::rcode(&reply) == FORMERR && !message::has_opt(&reply);
-        if self.best.as_ref().is_none_or(|best| poorness < self::poorness(best)) {
-            self.best = Some(reply);
-        }
-        if knows_no_edns && self.may_try() {
-            self.begin(stop, self.query.plain());
-        } else if let Some(unasked) = self.order.iter().position(|s| s.asked == 0 && !s.closed)
-            && self.may_try()
-        {
-            self.begin(unasked, self.query.clone());
-        }
-        None
-    }
-
-    /// A try ended without a reply. Another begins, unless one is being waited for already.
-    fn lost(&mut self, index: usize, lost: Lost) {
-        let stop = self.tries[index].stop;
-        self.tries[index].patience = None;
-        match lost {
-            Lost::Died { sent: true } => self.deaths += 1,
-            Lost::Died { sent: false } => self.unsent += 1,
-            Lost::Silent => {}
-            Lost::Unreachable | Lost::Limit => {
-                self.unsent += 1;
-                self.limited |= lost == Lost::Limit;
-                self.order[stop].closed = true;
-            }
-        }
-        let handed_over = self.is_waiting() || self.next();
-        if handed_over && matches!(lost, Lost::Died { .. } | Lost::Silent) {
-            self.order[stop].upstream.standing.counters.handed_over.bump();
-        }
-    }
-
-    /// When something is to be done although nothing came.
-    fn alarm(&self) -> Instant {
-        let patience = self.tries.iter().filter_map(|t| t.patience).min();
-        let chances = [self.hedge, self.rescue].into_iter().filter_map(Chance::at);
-        // The caller's deadline is sooner.
-        patience.into_iter().chain(chances).min().unwrap_or_else(|| Instant::now() + super::TRY.max * 2)
-    }
-
-    /// The alarm rang.
-    fn rang(&mut self) {
-        let now = Instant::now();
-        if self.rescue.is_due(now) {
-            self.rescue(now);
-        }
-        if self.hedge.is_due(now) {
-            self.hedge();
-        }
-        for index in 0..self.tries.len() {
-            if self.tries[index].patience.is_some_and(|at| at <= now) {
-                self.give_up_on(index);
-                if !self.is_waiting() {
-                    self.next();
-                }
-            }
-        }
-    }
-
-    /// Whether a try is open whose time is not over.
-    fn is_waiting(&self) -> bool {
-        self.tries.iter().any(|t| t.patience.is_some())
-    }
-
-    /// Whether nothing better can be expected: no try is open, or only such whose time is over and there
-    /// is something to give.
-    fn is_over(&self) -> bool {
-        self.open.is_empty() || (self.best.is_some() && !self.is_waiting())
-    }
-
-    /// The try at `index` was not answered in time; it stays open.
-    fn give_up_on(&mut self, index: usize) {
-        self.timed_out = true;
-        let timed_out = &mut self.tries[index];
-        timed_out.patience = None;
-        self.order[timed_out.stop].upstream.standing.timed_out(timed_out.began);
-        if let Some((connection, _)) = &timed_out.place {
-            connection.strike(timed_out.began);
-        }
-    }
-
-    /// If the query stands behind a slow one, it is asked on another connection too. A queue that moves is
-    /// left alone and looked at again, after twice the time. So is one when it is we who are late: a busy
-    /// worker has replies yet to read, and must not double its own load.
-    fn rescue(&mut self, now: Instant) {
-        let late = self.rescue.at().map_or(Duration::ZERO, |due| now - due);
-        self.rescue = Chance::Gone;
-        let Some(last) = self.tries.last() else { return };
-        let (Some((connection, place)), stop) = (&last.place, last.stop) else { return };
-        let upstream = self.order[stop].upstream;
-        let slow_after = upstream.slow_after();
-        if self.deaths > 0 || self.rescues == RESCUES || !connection.is_behind(*place) {
-            return;
-        }
-        if late >= slow_after || !connection.is_stuck(slow_after) || !upstream.has_room(&self.carriers()) {
-            self.rescue = Chance::At(now + (now - last.began).max(slow_after));
-            return;
-        }
-        upstream.standing.counters.rescued.bump();
-        self.rescues += 1;
-        self.rescue = Chance::At(now + slow_after); // there may be a slow one there too
-        // The others stay open, but it is not the server's fault: their time does not run.
-        self.tries.iter_mut().for_each(|t| t.patience = None);
-        self.begin(stop, self.query.clone());
-    }
-
-    /// The answer is slow: a second try now, elsewhere, if the budget allows.
-    fn hedge(&mut self) {
-        self.hedge = Chance::Gone;
-        if self.deaths > 0 || self.tries.len() > 1 || !self.may_try() {
-            return; // more than one is under way already
-        }
-        let first = self.tries.first().map_or(0, |t| t.stop);
-        let percent = self.group.settings.get().hedge_percent;
-        let counters = &self.order[first].upstream.standing.counters;
-        if self.group.hedges.borrow_mut().spend(percent) {
-            counters.hedges.bump();
-            self.next();
-        } else {
-            counters.hedges_denied.bump();
-        }
-    }
-
-    /// The deadline has come. Tries that had a fair time count as timed out.
-    fn out_of_time(&mut self) {
-        self.timed_out = true;
-        for index in 0..self.tries.len() {
-            if self.tries[index].patience.is_some() && self.tries[index].began.elapsed() >= PATIENCE_MIN {
-                self.give_up_on(index);
-            }
-        }
-    }
-
-    /// What the client gets: the best reply, or why there is none.
-    fn end(&mut self) -> Result<Vec<u8>, Failure> {
-        self.best.take().ok_or(match (self.timed_out, self.limited) {
-            (true, _) => Failure::Timeout,
-            (false, true) => Failure::Limit,
-            (false, false) => Failure::Network,
-        })
-    }
-}
-
 impl Inner {
     /// Who is asked, and in which order: those that are not out by the policy; if all are out, all.
-    fn order(&self) -> Vec<Stop<'_>> {
+    pub(super) fn order(&self) -> Vec<Stop<'_>> {
         let mut order: Vec<_> = self.members.iter().filter(|m| m.standing.usable()).collect();
         if order.is_empty() {
             order = self.members.iter().collect();
@@ -378,80 +85,6 @@ impl Inner {
                 order.sort_by_key(|m| m.standing.outstanding()); // stable: among equals the turn decides
             }
         }
-        order.into_iter().map(|upstream| Stop { upstream, asked: 0, closed: false }).collect()
-    }
-}
-
-impl Chance {
-    fn at(self) -> Option<Instant> {
-        match self {
-            Self::At(at) => Some(at),
-            Self::Gone => None,
-        }
-    }
-
-    fn is_due(self, now: Instant) -> bool {
-        self.at().is_some_and(|at| at <= now)
-    }
-}
-
-/// How little a reply says: 0 for an answer, then truncated ones, then errors.
-fn poorness(reply: &[u8]) -> u8 {
-    match message::rcode(reply) {
-        SERVFAIL => 2,
-        REFUSED => 3,
-        NOTIMP => 4,
-        FORMERR => 5,
-        _ => u8::from(message::is_truncated(reply)),
-    }
-}
-
-/// The share of queries that may be hedged: a token bucket, in hundredths of a hedge.
-#[derive(Debug)]
-pub(super) struct Hedges(u32);
-
-impl Default for Hedges {
-    fn default() -> Self {
-        Self(100)
-    }
-}
-
-impl Hedges {
-    /// A query begins.
-    fn earn(&mut self, percent: u32) {
-        self.0 = self.0.saturating_add(percent).min(HEDGE_BURST * 100);
-    }
-
-    /// A hedge is wanted.
-    fn spend(&mut self, percent: u32) -> bool {
-        let granted = percent > 0 && self.0 >= 100;
-        self.0 -= u32::from(granted) * 100;
-        granted
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hedges_are_a_share_of_the_queries() {
-        let mut hedges = Hedges::default();
-        let mut granted = 0;
-        for _ in 0..10_000 {
-            hedges.earn(3);
-            granted += u32::from(hedges.spend(3));
-        }
-        assert!((300..=301).contains(&granted), "{granted}");
-        for _ in 0..10_000 {
-            hedges.earn(3);
-        }
-        let burst = (0..100).filter(|_| hedges.spend(3)).count();
-        assert_eq!(burst, HEDGE_BURST as usize, "not more is saved up");
-    }
-
-    #[test]
-    fn no_share_no_hedge() {
-        assert!(!Hedges::default().spend(0));
+        order.into_iter().map(Stop::new).collect()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything here lives on one worker's thread. [`Upstreams`] holds what the worker knows of its servers; a
 //! [`Group`] is the servers of one zone, and [`Group::ask`] is the way in. [`group`] holds the loop,
-//! [`server`] one server and its connections, [`connection`] one TCP connection, [`datagram`] UDP,
+//! `way` what one query does in it, [`server`] one server and its connections, [`connection`] (and `queue`) one TCP connection, [`datagram`] UDP,
 //! [`standing`], [`health`] and [`rtt`] what we think of a server, [`message`] the bytes.
 //!
 //! # Decisions
@@ -34,10 +34,13 @@ pub mod connection;
 pub mod datagram;
 pub mod group;
 pub mod health;
+pub mod hedges;
 pub mod message;
+mod queue;
 pub mod rtt;
 pub mod server;
 pub mod standing;
+mod way;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -47,11 +50,12 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use group::{Group, TRIES};
+pub use group::Group;
+pub use way::TRIES;
 
 use crate::count::{Counter, Gauge, Histogram};
 use crate::limit::Limit;
-use group::Hedges;
+use hedges::Hedges;
 use server::Upstream;
 
 /// How a server is spoken to.
