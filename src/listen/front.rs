@@ -145,16 +145,16 @@ impl Front {
         let (len, refresh) = match self.resolver.cache.look(&key, now) {
             Look::Fresh { entry, turn, refresh } => {
                 route.counters.hits.bump();
-                (write(&entry, Ttl::Aged(entry.age(now)), turn_of(turn), None), refresh)
+                (write(&entry, Ttl::Aged(entry.age(now)), turn_of(turn), None), refresh.then_some(entry))
             }
             Look::Stale { entry, at_once: true } => {
                 route.counters.stale.bump();
                 let ttl = Ttl::All(routes.stale_ttl());
-                (write(&entry, ttl, 0, Some(stale_error(&entry))), false)
+                (write(&entry, ttl, 0, Some(stale_error(&entry))), None)
             }
             Look::Failed(entry) => {
                 route.counters.failure_hits.bump();
-                (write(&entry, Ttl::Aged(0), 0, Some(extended_error::CACHED_ERROR)), false)
+                (write(&entry, Ttl::Aged(0), 0, Some(extended_error::CACHED_ERROR)), None)
             }
             Look::Stale { entry, at_once: false } => {
                 return hand_on(query, key, route, Some(entry), asker.limit);
@@ -163,8 +163,9 @@ impl Front {
         };
         match (len, refresh) {
             (None, _) => Verdict::Silence,
-            (Some(len), false) => Verdict::Hit(len, zone),
-            (Some(len), true) => Verdict::Refresh(len, zone, Box::new(miss(query, key, route, None))),
+            (Some(len), None) => Verdict::Hit(len, zone),
+            // Clients may join the refresh once the entry has expired: it is their stale answer.
+            (Some(len), old) => Verdict::Refresh(len, zone, Box::new(miss(query, key, route, old))),
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::cache::{Entry, Key};
+use crate::clock::Now;
 
 use super::Waiter;
 
@@ -51,10 +52,12 @@ pub enum Opened {
 
 impl Flights {
     /// Seats a waiter.
-    pub fn join(&mut self, key: &Key, waiter: Waiter, flights: usize, waiters: usize) -> Joined {
+    pub fn join(&mut self, key: &Key, waiter: Waiter, flights: usize, waiters: usize, now: Now) -> Joined {
         let under_way = self.by_key.len();
         match self.by_key.get_mut(key.bytes()) {
-            Some(Flight { overdue: Some(entry), .. }) => Joined::Overdue(waiter, Arc::clone(entry)),
+            Some(Flight { overdue: Some(entry), .. }) if entry.is_usable(now) => {
+                Joined::Overdue(waiter, Arc::clone(entry))
+            }
             Some(flight) if flight.waiters.len() >= waiters => Joined::NoSeat(waiter),
             Some(flight) => {
                 flight.waiters.push(waiter);

@@ -140,7 +140,7 @@ pub struct Miss {
     pub ask: Ask,
     /// The zone it belongs to.
     pub route: Rc<Route>,
-    /// The old answer, if there is one that may be served.
+    /// The old answer, if there is one that may be served: stale, or about to be.
     pub stale: Option<Arc<Entry>>,
 }
 
@@ -193,7 +193,8 @@ impl Resolver {
             return self.turn_away(&miss, &waiter, now);
         }
         let settings = &routes.snapshot.resolve;
-        let joined = self.flights.borrow_mut().join(&miss.key, waiter, settings.flights, settings.waiters);
+        let joined =
+            self.flights.borrow_mut().join(&miss.key, waiter, settings.flights, settings.waiters, now);
         match joined {
             Joined::First => self.take_off(miss),
             Joined::Waits => zone.coalesced.bump(),
@@ -251,7 +252,7 @@ impl Resolver {
                 match tokio::time::timeout_at(start + stale_after, &mut exchange).await {
                     Ok(outcome) => outcome,
                     Err(_) => {
-                        self.serve_stale(&miss, stale);
+                        self.serve_stale(&miss, stale, Now::read());
                         exchange.await
                     }
                 }
@@ -260,9 +261,12 @@ impl Resolver {
         self.land(&miss, outcome, Now::read());
     }
 
-    fn serve_stale(&self, miss: &Miss, stale: &Arc<Entry>) {
-        let waiters = self.flights.borrow_mut().overdue(&miss.key, stale);
-        self.answer_all(&waiters, Outcome::Stale(stale), miss, Now::read());
+    fn serve_stale(&self, miss: &Miss, stale: &Arc<Entry>, now: Now) {
+        // Its time may have run out since the flight began.
+        if stale.is_usable(now) {
+            let waiters = self.flights.borrow_mut().overdue(&miss.key, stale);
+            self.answer_all(&waiters, Outcome::Stale(stale), miss, now);
+        }
     }
 
     fn land(&self, miss: &Miss, outcome: Result<Vec<u8>, Failure>, now: Now) {
