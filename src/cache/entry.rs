@@ -200,7 +200,7 @@ impl Parts {
         }
         let count = |section| self.records.iter().filter(|r| r.section == section).count() as u16;
         let counts = [1, count(Section::Answer), count(Section::Authority), count(Section::Additional)];
-        let flags = self.header.flags & header::AD | self.code();
+        let flags = self.header.flags & (header::AD | header::TC) | self.code();
         message[..header::LEN].copy_from_slice(&Header { id: 0, flags, counts }.bytes());
         (message, places)
     }

@@ -1,7 +1,8 @@
 //! Answers: a stored message, copied and patched for the client that asked.
 //!
 //! What is patched, and nothing else is touched:
-//! - id, RD and CD as the client sent them; RA set, AA and TC clear; AD only if the stored answer has it and
+//! - id, RD and CD as the client sent them; RA set, AA clear; TC stays on what came truncated and could not be had
+//!   whole, which is never kept; AD only if the stored answer has it and
 //!   the client set AD or DO (RFC 6840 section 5.8);
 //! - the client's own question bytes, letter case and all: the stored question has the same length;
 //! - TTLs, aged by the seconds that the answer has lain here (or all the same, when it is stale);
@@ -154,7 +155,7 @@ fn answer_flags(asker: &Asker<'_>, stored: u16) -> u16 {
     let from_client = asker.header.flags & (header::RD | header::CD);
     let wants_ad = asker.header.flags & header::AD != 0 || asker.edns.is_some_and(|e| e.dnssec_ok);
     let ad = if wants_ad { stored & header::AD } else { 0 };
-    header::QR | header::RA | from_client | ad | stored & header::RCODE
+    header::QR | header::RA | from_client | ad | stored & (header::TC | header::RCODE)
 }
 
 fn patch_ttls(out: &mut [u8], ttls: &[u8], ttl: Ttl) {
