@@ -206,10 +206,12 @@ impl Parts {
     }
 }
 
-/// The TTL under which `record` is stored: a negative answer's SOA carries the time of the whole answer.
+/// The TTL under which `record` is stored: a negative answer's SOA carries the time of that answer, and no
+/// proof beside it (NSEC, RRSIG) has more than that or than its own.
 fn stored_ttl(record: &Record, rules: &Rules, negative: Option<u32>) -> u32 {
     match negative {
-        Some(ttl) if record.section == Section::Authority => ttl,
+        Some(ttl) if record.section == Section::Authority && record.rtype == rtype::SOA => ttl,
+        Some(ttl) if record.section == Section::Authority => rules.negative(record.ttl).min(ttl),
         _ => rules.positive(record.ttl),
     }
 }

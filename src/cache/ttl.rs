@@ -7,7 +7,7 @@
 //!
 //! **NXDOMAIN and NODATA** are kept for the smaller of the SOA's TTL and its MINIMUM (RFC 2308 section 5), under
 //! caps and floors of their own; without an SOA they are not kept. A chain of CNAMEs that ends in nothing is
-//! NODATA.
+//! NODATA, and so it is not kept without an SOA either: the end of the chain may have data a second later.
 //!
 //! **What says nothing is not kept**: a referral, an empty answer without SOA, a truncated message.
 //!
@@ -79,11 +79,14 @@ impl Rules {
     }
 }
 
-/// RFC 2181 section 8 for the sign bit, then the bounds.
+/// RFC 2181 section 8: with the sign bit set it is zero.
+fn unsigned(ttl: u32) -> u32 {
+    if ttl > i32::MAX as u32 { 0 } else { ttl }
+}
+
 fn clamp(ttl: u32, min: Duration, max: Duration) -> u32 {
     let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
-    let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl };
-    ttl.min(seconds(max)).max(seconds(min).min(seconds(max)))
+    unsigned(ttl).min(seconds(max)).max(seconds(min).min(seconds(max)))
 }
 
 /// What an answer says.
@@ -105,15 +108,13 @@ pub fn classify(message: &[u8], records: &[Record], code: u16, asked: u16) -> (K
     let soa = records
         .iter()
         .find(|r| r.section == Section::Authority && r.rtype == rtype::SOA)
-        .and_then(|r| Some(r.ttl.min(soa_minimum(message, r)?)));
-    let mut answers = records.iter().filter(|r| r.section == Section::Answer).peekable();
-    let some = answers.peek().is_some();
+        .and_then(|r| Some(unsigned(r.ttl).min(unsigned(soa_minimum(message, r)?))));
+    let mut answers = records.iter().filter(|r| r.section == Section::Answer);
     let found = answers.any(|r| r.rtype == asked || asked == rtype::ANY);
     match (code, soa) {
         (rcode::NXDOMAIN, Some(_)) => (Kind::NxDomain, soa),
         (rcode::NOERROR, _) if found => (Kind::Positive, None),
         (rcode::NOERROR, Some(_)) => (Kind::NoData, soa),
-        (rcode::NOERROR, None) if some => (Kind::Positive, None),
         _ => (Kind::Nothing, None),
     }
 }
