@@ -26,7 +26,7 @@ pub use ttl::{Kind, Rules};
 /// Bytes for all answers together.
 pub const SIZE: Limit<u64> = Limit::new(1 << 20, 32 << 20, 64 << 30);
 /// Shards: enough that workers seldom meet, few enough that the smallest cache holds the largest message.
-pub const SHARDS: usize = 16;
+pub const SHARDS: usize = 8;
 /// Bytes that a slot takes beside its key and message: the slot, the list node and the table's share, the
 /// entry's head with its counts, and what the allocator adds to each of the four pieces.
 const OVERHEAD: usize = size_of::<Slot>() + size_of::<Entry>() + 16 + 32 + 24 + 4 * 8;
