@@ -2,4 +2,5 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test that cannot go on shall stop")]
 
+pub mod message;
 pub mod scripted;

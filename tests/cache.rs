@@ -1,0 +1,409 @@
+//! The cache by its rules: how long an answer is kept, what becomes of it afterwards, what failures do, who goes
+//! first. Time is handed in, so a day passes at once.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidestep::cache::{Cache, Entry, FailureTimes, Key, Kind, Look, Rules};
+use sidestep::clock::Now;
+use support::message::*;
+
+const TIMES: FailureTimes = FailureTimes {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(30),
+    with_stale: Duration::from_secs(30),
+};
+
+fn at(seconds: u64) -> Now {
+    Now::from_millis(1_000_000 + seconds * 1000)
+}
+
+fn rules() -> Rules {
+    Rules::default()
+}
+
+fn entry_by(message: &[u8], rules: &Rules) -> Entry {
+    Entry::from_reply(message, rules, at(0)).expect("a reply")
+}
+
+fn entry(message: &[u8]) -> Entry {
+    entry_by(message, &rules())
+}
+
+fn ttls(entry: &Entry) -> Vec<u32> {
+    records(entry.stored().message).iter().map(|(_, ttl, _)| *ttl).collect()
+}
+
+fn q(rtype: u16) -> Vec<u8> {
+    question("www.example", rtype)
+}
+
+fn key(cache: &Cache, text: &str) -> Key {
+    let mut key = Key::of_name(&name(text));
+    key.complete(cache.seed(), 0, 1, 1, false, false);
+    key
+}
+
+/// A cache with one answer of this TTL, stored at `at(0)`.
+fn cache_with(message: &[u8], rules: &Rules) -> (Cache, Key) {
+    let cache = Cache::new(1 << 20);
+    let key = key(&cache, "www.example");
+    cache.store(&key, Arc::new(entry_by(message, rules)));
+    (cache, key)
+}
+
+fn failure() -> Arc<Entry> {
+    Arc::new(entry(&negative(&q(1), 2, &[], &[])))
+}
+
+fn is_fresh(look: &Look) -> bool {
+    matches!(look, Look::Fresh { .. })
+}
+
+#[test]
+fn an_answer_lives_as_long_as_its_shortest_record() {
+    let e = entry(&reply(&q(1), &[a(300, 1), a(60, 2)]));
+    assert_eq!((e.ttl(), e.kind(), ttls(&e)), (60, Kind::Positive, vec![300, 60]));
+    let glue = message(0, REPLY, &q(1), [&[a(300, 1)], &[], &[record(&name("ns"), 1, 5, &[1, 2, 3, 4])]]);
+    assert_eq!(entry(&glue).ttl(), 5, "of any section");
+}
+
+#[test]
+fn ttls_are_capped_and_floored_per_zone_when_stored() {
+    let secs = Duration::from_secs;
+    assert_eq!(ttls(&entry(&reply(&q(1), &[a(86_400, 1)]))), [3600]);
+    let short = Rules { ttl_max: secs(30), ttl_min: secs(5), ..rules() };
+    assert_eq!(ttls(&entry_by(&reply(&q(1), &[a(86_400, 1), a(0, 2)]), &short)), [30, 5]);
+    assert_eq!(ttls(&entry(&reply(&q(1), &[a(0x8000_0001, 1)]))), [0], "RFC 2181 section 8");
+    assert!(!entry(&reply(&q(1), &[a(0, 1)])).cacheable(), "zero is for this client only");
+}
+
+#[test]
+fn a_negative_answer_lives_for_the_smaller_of_soa_ttl_and_minimum() {
+    for (ttl, minimum, kept) in
+        [(300, 60, 60), (60, 300, 60), (9000, 9000, 1800), (0, 300, 0), (0x8000_0001, 300, 0)]
+    {
+        let message = negative(&q(1), 3, &[], &[soa("example", ttl, minimum)]);
+        let e = entry(&message);
+        assert_eq!((e.ttl(), e.kind(), ttls(&e)), (kept, Kind::NxDomain, vec![kept]), "{ttl} {minimum}");
+        let e = entry(&negative(&q(28), 0, &[], &[soa("example", ttl, minimum)]));
+        assert_eq!((e.ttl(), e.kind()), (kept, Kind::NoData), "{ttl} {minimum}");
+    }
+    let five = Rules { negative_ttl_max: Duration::from_secs(5), ..rules() };
+    assert_eq!(entry_by(&negative(&q(1), 3, &[], &[soa("example", 60, 60)]), &five).ttl(), 5);
+    let ten = Rules { negative_ttl_min: Duration::from_secs(10), ..rules() };
+    assert_eq!(entry_by(&negative(&q(1), 3, &[], &[soa("example", 1, 1)]), &ten).ttl(), 10);
+}
+
+#[test]
+fn proofs_beside_an_soa_are_not_kept_past_their_own_time() {
+    let nsec = record(&name("example"), 47, 20, &[0]);
+    let e = entry(&negative(&q(1), 3, &[], &[soa("example", 300, 60), nsec]));
+    assert_eq!((ttls(&e), e.ttl()), (vec![60, 20], 20));
+}
+
+#[test]
+fn a_chain_that_ends_in_nothing_is_no_data() {
+    let e = entry(&negative(&q(1), 0, &[cname(30, "a.example")], &[soa("example", 300, 60)]));
+    assert_eq!((e.kind(), e.ttl(), ttls(&e)), (Kind::NoData, 30, vec![30, 60]));
+    let e = entry(&negative(&q(1), 3, &[cname(300, "a.example")], &[soa("example", 300, 60)]));
+    assert_eq!((e.kind(), e.ttl()), (Kind::NxDomain, 60));
+    let e =
+        entry(&reply(&q(1), &[cname(300, "a.example"), record(&name("a.example"), 1, 200, &[1, 2, 3, 4])]));
+    assert_eq!((e.kind(), e.ttl()), (Kind::Positive, 200));
+    assert_eq!(entry(&reply(&q(5), &[cname(300, "a.example")])).kind(), Kind::Positive, "asked for itself");
+}
+
+#[test]
+fn what_says_nothing_is_not_kept() {
+    let ns = record(&name("example"), 2, 300, &name("ns.example"));
+    let truncated = message(0, REPLY | 0x0200, &q(1), [&[a(300, 1)], &[], &[]]);
+    let short_soa = record(&name("example"), 6, 300, b"\0\0\0\0\x01");
+    for (what, message) in [
+        ("NXDOMAIN without SOA", negative(&q(1), 3, &[], &[])),
+        ("an empty answer without SOA", negative(&q(1), 0, &[], &[])),
+        ("a chain to nothing without SOA", reply(&q(1), &[cname(300, "a.example")])),
+        ("an SOA too short to hold a MINIMUM", negative(&q(1), 3, &[], &[short_soa])),
+        ("a referral", negative(&q(1), 0, &[], &[ns])),
+        ("a truncated answer", truncated.clone()),
+        ("SERVFAIL", negative(&q(1), 2, &[], &[soa("example", 60, 60)])),
+        ("REFUSED with an answer", negative(&q(1), 5, &[a(60, 1)], &[])),
+    ] {
+        assert!(!entry(&message).cacheable(), "{what}");
+    }
+    let floor =
+        Rules { ttl_min: Duration::from_secs(60), negative_ttl_min: Duration::from_secs(60), ..rules() };
+    assert!(!entry_by(&truncated, &floor).cacheable(), "a floor does not change that");
+    assert!(!entry_by(&negative(&q(1), 3, &[], &[]), &floor).cacheable());
+}
+
+#[test]
+fn a_reply_that_cannot_be_kept_whole_is_refused() {
+    let no_question = message(0, REPLY | 2, &[], [&[], &[], &[]]);
+    let two_opts = message(0, REPLY, &q(1), [&[], &[], &[opt(512, 0, &[]), opt(512, 0, &[])]]);
+    let opt_in_answer = message(0, REPLY, &q(1), [&[opt(512, 0, &[])], &[], &[]]);
+    let badvers = message(0, REPLY, &q(1), [&[], &[], &[opt(512, 1 << 24, &[])]]);
+    let mut cut = reply(&q(1), &[a(60, 1)]);
+    cut.pop();
+    for (what, message) in [
+        ("no question", no_question),
+        ("two OPTs", two_opts),
+        ("OPT in the answer section", opt_in_answer),
+        ("BADVERS", badvers),
+        ("cut off", cut),
+        ("a header alone", vec![0; 12]),
+        ("nothing", vec![]),
+    ] {
+        assert!(Entry::from_reply(&message, &rules(), at(0)).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn an_answer_counts_down_and_ends() {
+    let (cache, key) =
+        cache_with(&reply(&q(1), &[a(60, 1)]), &Rules { stale_for: Duration::ZERO, ..rules() });
+    let Look::Fresh { entry, .. } = cache.look(&key, at(59)) else { panic!("59 s") };
+    assert_eq!(entry.age(at(59)), 59);
+    assert_eq!(entry.age(Now::from_millis(1_059_999)), 59, "rounded down");
+    assert!(is_fresh(&cache.look(&key, Now::from_millis(1_059_999))));
+    assert!(matches!(cache.look(&key, at(60)), Look::Unknown), "stale data is off");
+}
+
+#[test]
+fn stale_data_stays_for_its_window() {
+    let rules = Rules { stale_for: Duration::from_secs(3600), ..rules() };
+    let (cache, key) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules);
+    assert!(matches!(cache.look(&key, at(60)), Look::Stale { at_once: false, .. }));
+    assert!(matches!(cache.look(&key, at(3659)), Look::Stale { at_once: false, .. }));
+    assert!(matches!(cache.look(&key, at(3660)), Look::Unknown));
+}
+
+#[test]
+fn negatives_are_stale_only_where_that_is_wanted() {
+    let message = negative(&q(1), 3, &[], &[soa("example", 60, 60)]);
+    let (cache, key) = cache_with(&message, &rules());
+    assert!(matches!(cache.look(&key, at(61)), Look::Stale { .. }));
+    let (cache, key) = cache_with(&message, &Rules { stale_negative: false, ..rules() });
+    assert!(is_fresh(&cache.look(&key, at(59))));
+    assert!(matches!(cache.look(&key, at(61)), Look::Unknown));
+}
+
+#[test]
+fn after_a_failed_refresh_stale_data_is_served_at_once_for_a_while() {
+    let (cache, key) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules());
+    cache.fail(&key, failure(), TIMES, at(70));
+    assert!(matches!(cache.look(&key, at(70)), Look::Stale { at_once: true, .. }));
+    assert!(matches!(cache.look(&key, at(99)), Look::Stale { at_once: true, .. }));
+    assert!(
+        matches!(cache.look(&key, at(100)), Look::Stale { at_once: false, .. }),
+        "asked again after 30 s"
+    );
+}
+
+#[test]
+fn a_failure_never_hides_data() {
+    let (cache, key) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules());
+    cache.fail(&key, failure(), TIMES, at(55));
+    assert!(is_fresh(&cache.look(&key, at(56))), "a failed refresh ahead of expiry");
+    assert!(matches!(cache.look(&key, at(61)), Look::Stale { at_once: true, .. }));
+    let day = 60 + 86_400;
+    assert!(matches!(cache.look(&key, at(day - 1)), Look::Stale { .. }));
+    assert!(matches!(cache.look(&key, at(day)), Look::Unknown));
+}
+
+#[test]
+fn failures_in_a_row_last_twice_as_long_up_to_the_longest() {
+    let cache = Cache::new(1 << 20);
+    let key = key(&cache, "www.example");
+    let mut now = 0;
+    for lasts in [1, 2, 4, 8, 16, 30, 30] {
+        cache.fail(&key, failure(), TIMES, at(now));
+        assert!(matches!(cache.look(&key, at(now + lasts - 1)), Look::Failed(_)), "{lasts}");
+        now += lasts;
+        assert!(matches!(cache.look(&key, at(now)), Look::Unknown), "{lasts}");
+    }
+    now += 60;
+    cache.fail(&key, failure(), TIMES, at(now));
+    assert!(matches!(cache.look(&key, at(now + 1)), Look::Unknown), "not in a row: one second again");
+}
+
+#[test]
+fn an_answer_ends_a_row_of_failures() {
+    let cache = Cache::new(1 << 20);
+    let key = key(&cache, "www.example");
+    cache.fail(&key, failure(), TIMES, at(0));
+    cache.fail(&key, failure(), TIMES, at(1));
+    let no_stale = Rules { stale_for: Duration::ZERO, ..rules() };
+    let answer = Entry::from_reply(&reply(&q(1), &[a(1, 1)]), &no_stale, at(3)).unwrap();
+    cache.store(&key, Arc::new(answer));
+    assert!(is_fresh(&cache.look(&key, at(3))));
+    cache.fail(&key, failure(), TIMES, at(4));
+    assert!(matches!(cache.look(&key, at(5)), Look::Unknown), "one second again");
+}
+
+#[test]
+fn a_fresh_negative_replaces_stale_data_even_if_it_cannot_be_kept() {
+    for message in [
+        negative(&q(1), 3, &[], &[soa("example", 60, 60)]),
+        negative(&q(1), 0, &[], &[soa("example", 60, 60)]),
+        negative(&q(1), 3, &[], &[]),
+        negative(&q(1), 0, &[], &[]),
+    ] {
+        let (cache, key) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules());
+        let fresh = Entry::from_reply(&message, &rules(), at(61)).unwrap();
+        cache.store(&key, Arc::new(fresh));
+        match cache.look(&key, at(61)) {
+            Look::Fresh { entry, .. } => assert_ne!(entry.kind(), Kind::Positive),
+            Look::Unknown => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_popular_answer_is_refreshed_once_in_its_last_tenth() {
+    let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules());
+    let wants = |s| match cache.look(&key, at(s)) {
+        Look::Fresh { refresh, .. } => refresh,
+        other => panic!("{other:?}"),
+    };
+    assert!(!wants(1));
+    assert!(!wants(89), "two hits, but too early");
+    assert!(wants(90));
+    assert!(!wants(91), "asked for already");
+    assert!(!wants(94));
+    assert!(wants(95), "again after the interval");
+}
+
+#[test]
+fn an_answer_hit_once_or_short_lived_is_not_refreshed() {
+    let wants = |message: &[u8], s| {
+        let (cache, key) = cache_with(message, &rules());
+        let hits = [cache.look(&key, at(s)), cache.look(&key, at(s))];
+        hits.map(|hit| matches!(hit, Look::Fresh { refresh: true, .. }))
+    };
+    assert_eq!(wants(&reply(&q(1), &[a(100, 1)]), 99), [false, true], "the second hit");
+    assert_eq!(wants(&reply(&q(1), &[a(10, 1)]), 9), [false, true]);
+    assert_eq!(wants(&reply(&q(1), &[a(9, 1)]), 8), [false, false]);
+    let gone = |ttl| negative(&q(1), 3, &[], &[soa("example", ttl, ttl)]);
+    assert_eq!(wants(&gone(60), 59), [false, true]);
+    assert_eq!(wants(&gone(59), 58), [false, false]);
+}
+
+#[test]
+fn a_full_cache_stays_within_its_bytes_and_forgets_the_least_recently_used() {
+    let cache = Cache::new(1 << 20);
+    let first = key(&cache, "first.example");
+    let second = key(&cache, "second.example");
+    let message = reply(&q(1), &[a(600, 1)]);
+    cache.store(&first, Arc::new(entry(&message)));
+    cache.store(&second, Arc::new(entry(&message)));
+    for i in 0..20_000 {
+        assert!(is_fresh(&cache.look(&first, at(1))), "in use, and so kept: {i}");
+        let key = key(&cache, &format!("n{i}.example"));
+        cache.store(&key, Arc::new(entry(&message)));
+        assert!(is_fresh(&cache.look(&key, at(1))), "the newest is there");
+    }
+    assert!(matches!(cache.look(&second, at(1)), Look::Unknown), "the least recently used went");
+    let figures = cache.figures();
+    assert!(figures.bytes <= figures.limit && figures.limit <= 1 << 20, "{figures:?}");
+    assert!(figures.bytes > figures.limit * 9 / 10, "and the room is used: {figures:?}");
+    assert_eq!(figures.entries + figures.evictions, 20_002);
+}
+
+#[test]
+fn bytes_are_given_back_to_the_last_one() {
+    let cache = Cache::new(1 << 20);
+    let key = key(&cache, "www.example");
+    let sizes: Vec<_> = (0..3)
+        .map(|_| {
+            cache.store(&key, Arc::new(entry(&reply(&q(1), &[a(60, 1)]))));
+            cache.fail(&key, failure(), TIMES, at(61));
+            cache.figures().bytes
+        })
+        .collect();
+    assert_eq!(sizes[0], sizes[2], "the same slot costs the same");
+    cache.store(&key, Arc::new(entry(&negative(&q(1), 3, &[], &[]))));
+    assert_eq!((cache.figures().bytes, cache.figures().entries), (0, 0), "nothing kept, nothing charged");
+}
+
+#[test]
+fn the_largest_message_fits_the_smallest_cache() {
+    let cache = Cache::new(sidestep::cache::SIZE.min);
+    let key = key(&cache, "www.example");
+    let record = record(QNAME, 16, 60, &[b'x'; 255]);
+    let most = (65_535 - 12 - q(16).len()) / record.len();
+    let message = reply(&q(16), &vec![record; most]);
+    cache.store(&key, Arc::new(entry(&message)));
+    assert!(is_fresh(&cache.look(&key, at(1))));
+}
+
+#[test]
+fn opt_is_taken_off_wherever_it_stands() {
+    let glue = record(&name("ns.example"), 1, 60, &[1, 2, 3, 4]);
+    let pointing_back = record(QNAME, 1, 50, &[5, 6, 7, 8]);
+    let the_opt = opt(1232, 0x8000, &option(10, b"cookie!!"));
+    let with = message(
+        7,
+        REPLY | 0x0400,
+        &q(1),
+        [&[a(60, 1)], &[], &[glue.clone(), the_opt, pointing_back.clone()]],
+    );
+    let without = message(0, 0, &q(1), [&[a(60, 1)], &[], &[glue, pointing_back]]);
+    let entry = entry(&with);
+    assert_eq!(entry.stored().message, without, "id, AA, RA, RD and OPT are gone, the rest moved up");
+    assert_eq!(ttls(&entry), [60, 60, 50]);
+    let places: Vec<u16> =
+        entry.stored().ttls.as_chunks::<2>().0.iter().map(|t| u16::from_ne_bytes(*t)).collect();
+    let expected: Vec<u16> =
+        sidestep::wire::records::walk(&without).unwrap().map(|r| r.unwrap().ttl_at as u16).collect();
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn a_record_behind_opt_that_may_point_past_it_is_left_out() {
+    let head = reply(&q(1), &[a(60, 1)]);
+    let the_opt = opt(1232, 0, &[]);
+    let behind = (head.len() + the_opt.len()) as u16 | 0xc000;
+    let owned = record(&name("late.example"), 1, 60, &[1, 1, 1, 1]);
+    let pointing = record(&behind.to_be_bytes(), 1, 60, &[2, 2, 2, 2]);
+    let mail = record(QNAME, 15, 60, b"\0\x0a\xc0\x0c");
+    let kept = |additional: &[Vec<u8>]| {
+        let entry = entry(&message(0, REPLY, &q(1), [&[a(60, 1)], &[], additional]));
+        records(entry.stored().message).len()
+    };
+    assert_eq!(kept(&[the_opt.clone(), owned.clone()]), 2);
+    assert_eq!(kept(&[the_opt.clone(), owned, pointing]), 2);
+    assert_eq!(kept(&[the_opt, mail]), 1, "its data may be compressed");
+}
+
+#[test]
+fn extended_errors_are_kept_and_other_options_are_not() {
+    let error = option(15, b"\0\x06bogus");
+    let options = [option(10, b"cookie!!"), error.clone(), option(3, b"ns1"), option(12, &[0; 9])].concat();
+    let e = entry(&message(0, REPLY | 2, &q(1), [&[], &[], &[opt(512, 0, &options)]]));
+    assert_eq!(e.stored().options, error);
+    let long = option(15, &[0; 200]);
+    let two = [long.clone(), long.clone()].concat();
+    let e = entry(&message(0, REPLY | 2, &q(1), [&[], &[], &[opt(512, 0, &two)]]));
+    assert_eq!(e.stored().options, long, "they only explain: bounded, and whole");
+}
+
+#[test]
+fn keys_of_other_zones_flags_and_types_are_not_found() {
+    let (cache, _) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules());
+    for (zone, rtype, class, dnssec_ok, checking_disabled, found) in [
+        (0, 1, 1, false, false, true),
+        (1, 1, 1, false, false, false),
+        (0, 28, 1, false, false, false),
+        (0, 1, 3, false, false, false),
+        (0, 1, 1, true, false, false),
+        (0, 1, 1, false, true, false),
+    ] {
+        let mut key = Key::of_name(&name("WWW.Example"));
+        key.complete(cache.seed(), zone, rtype, class, dnssec_ok, checking_disabled);
+        assert_eq!(is_fresh(&cache.look(&key, at(1))), found);
+    }
+}
