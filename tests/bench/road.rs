@@ -69,6 +69,9 @@ struct Arguments {
     /// How often a run is tried while other load spoils it.
     #[arg(long, default_value_t = 5)]
     tries: usize,
+    /// Per cent of a core that other work may take from a run before it is thrown away; 100 keeps all.
+    #[arg(long, default_value_t = 10.0, value_name = "PERCENT")]
+    spoiled: f64,
     /// Seconds that each server is measured in each round.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -230,6 +233,7 @@ impl Bench<'_> {
         Plan {
             rounds: self.arguments.rounds,
             tries: self.arguments.tries,
+            spoiled: self.arguments.spoiled / 100.0,
             duration: Duration::from_secs_f64(self.arguments.seconds),
             in_flight: self.arguments.in_flight,
             wait,

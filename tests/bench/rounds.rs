@@ -9,8 +9,6 @@ use crate::measure::{Core, Usage};
 use crate::names::Questions;
 use crate::server::Server;
 
-/// The share of a core that other work may take from a run before the run is thrown away.
-const SPOILED: f64 = 0.10;
 /// The load runs this long before the clocks are read.
 const RUN_UP: Duration = Duration::from_millis(300);
 
@@ -21,6 +19,8 @@ pub struct Plan {
     pub rounds: usize,
     /// How often a run is tried, while other load spoils it, before the round goes without it.
     pub tries: usize,
+    /// The share of a core (0 to 1) that other work may take from a run before the run is thrown away.
+    pub spoiled: f64,
     /// How long each server is measured in each round.
     pub duration: Duration,
     /// Queries in flight.
@@ -77,16 +77,20 @@ impl Contender {
         let mut sample = None;
         for _ in 0..plan.tries {
             let (run, others) = self.measure(plan)?;
-            if others <= SPOILED {
+            let kept = others <= plan.spoiled;
+            eprintln!(
+                "    {:<10} {:>7.0} queries/s, {:>6.2} us of CPU, {:>2.0} % of a core went elsewhere{}",
+                self.server.name,
+                run.rate,
+                run.cpu.as_secs_f64() * 1e6,
+                others * 100.0,
+                if kept { "" } else { ": thrown away" },
+            );
+            if kept {
                 sample = Some(run);
                 break;
             }
             self.thrown_away += 1;
-            eprintln!("    {}: thrown away, {:.0} % went elsewhere", self.server.name, others * 100.0);
-        }
-        if let Some(s) = sample {
-            let cpu = s.cpu.as_secs_f64() * 1e6;
-            eprintln!("    {}: {:.0} queries/s, {cpu:.2} us", self.server.name, s.rate);
         }
         self.samples.push(sample);
         Ok(())
