@@ -10,7 +10,7 @@ use crate::names::{Question, Questions};
 use crate::zone::HEADER;
 
 /// The most queries in flight: the low ten bits of an id are its slot.
-pub const IN_FLIGHT_MAX: usize = 1 << SLOT_BITS;
+pub const IN_FLIGHT_MAX: u16 = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 10;
 /// A query without an answer after this long is lost.
 const LOST_AFTER: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ pub struct Load {
 
 impl Load {
     /// A load of `in_flight` queries, at most [`IN_FLIGHT_MAX`], for `server`.
-    pub fn new(server: SocketAddr, in_flight: usize, wait: Wait) -> io::Result<Self> {
+    pub fn new(server: SocketAddr, in_flight: u16, wait: Wait) -> io::Result<Self> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.connect(server)?;
         socket.set_read_timeout(Some(LOOK_AROUND))?;
@@ -69,7 +69,7 @@ impl Load {
             socket,
             wait,
             slots,
-            queued: Vec::with_capacity(in_flight),
+            queued: Vec::with_capacity(usize::from(in_flight)),
             receiver: Receiver::new(),
             sender: Sender::new(),
             outcome: Outcome::default(),
@@ -147,7 +147,7 @@ impl Load {
     fn check(&mut self, i: usize, now: Instant) -> Option<usize> {
         let answer = self.receiver.datagram(i);
         let index = match answer {
-            [high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])) % IN_FLIGHT_MAX,
+            [high, low, ..] => usize::from(u16::from_be_bytes([*high, *low]) % IN_FLIGHT_MAX),
             _ => usize::MAX,
         };
         let slot = self.slots.get_mut(index);

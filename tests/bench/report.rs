@@ -30,7 +30,6 @@ pub fn surroundings(versions: &[String], left_out: &[String]) {
     if !left_out.is_empty() {
         println!("Left out: {}.", left_out.join("; "));
     }
-    println!();
 }
 
 /// Prints the table of a scenario: medians over the rounds, and the medians of the rounds' ratios.

@@ -24,7 +24,7 @@ pub struct Plan {
     /// How long each server is measured in each round.
     pub duration: Duration,
     /// Queries in flight.
-    pub in_flight: usize,
+    pub in_flight: u16,
     /// How the load waits.
     pub wait: Wait,
     /// The core of the servers, the core of the load and the upstream.
