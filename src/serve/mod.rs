@@ -15,6 +15,7 @@ mod registry;
 mod worker;
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -177,21 +178,19 @@ impl Supervisor {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut watch = Watch::new(self.watched())?;
+        let mut watch = watching(Watch::new(self.watched()));
         loop {
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
                 _ = hangup.recv() => self.reload("SIGHUP"),
-                changed = watch.changed() => match changed {
+                changed = changed(&mut watch) => match changed {
                     Ok(()) => self.reload("a file has changed"),
-                    Err(error) => {
-                        warn!(%error, "cannot watch files any more; reload with SIGHUP");
-                        let () = std::future::pending().await;
-                    }
+                    Err(error) => watch = watching(Err(error)),
                 },
             }
-            watch.replace(self.watched())?;
+            let files = self.watched();
+            watch = watch.and_then(|mut watch| watching(watch.replace(files).map(|()| watch)));
         }
     }
 
@@ -302,4 +301,17 @@ fn bind_http(
         .and_then(|l| l.set_nonblocking(true).map(|()| l))
         .map_err(|e| format!("cannot serve HTTP on {address}: {e}; give it another address with --http"))?;
     Ok((listener, settings.clone()))
+}
+
+/// A node may have no more inotify watches to give; that must not keep it from serving names.
+fn watching(watch: io::Result<Watch>) -> Option<Watch> {
+    watch.inspect_err(|error| warn!(%error, "cannot watch files for changes: reload with SIGHUP")).ok()
+}
+
+/// Waits for a change; for ever, where nothing is watched.
+async fn changed(watch: &mut Option<Watch>) -> io::Result<()> {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
 }
