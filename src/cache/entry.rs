@@ -4,8 +4,9 @@
 //! of its TTLs, and the upstream's extended errors. A kernel map or a successor process could hold it as it is.
 
 use crate::clock::Now;
-use crate::wire::answer::{Rotation, Stored};
+use crate::wire::answer::{self, Asker, Rotation, Stored, Ttl};
 use crate::wire::header::{self, Header};
+use crate::wire::query::{Edns, Question};
 use crate::wire::records::{self, Record, Section};
 use crate::wire::{Malformed, class, name, rcode, rtype};
 
@@ -143,7 +144,7 @@ impl Parts {
         if header.counts[0] != 1 {
             return Err(Malformed);
         }
-        let asked = crate::wire::query::Question::read(&reply[header::LEN..])?.rtype;
+        let asked = Question::read(&reply[header::LEN..])?.rtype;
         let mut parts = Self {
             header,
             asked,
@@ -270,11 +271,39 @@ fn rotation(message: &[u8], records: &[Record]) -> Rotation {
     Rotation::default()
 }
 
-/// The body of a fuzz target: any bytes make an entry or an error, and an entry can be written as an answer.
+/// The body of a fuzz target: any bytes make an entry or an error.
 pub fn fuzz(reply: &[u8]) {
     let now = Now::from_millis(1_000_000);
     let Ok(entry) = Entry::from_reply(reply, &Rules::default(), now) else { return };
     let stored = entry.stored();
     assert!(records::walk(stored.message).is_ok_and(|mut w| w.all(|r| r.is_ok())), "an entry is well formed");
     assert!(entry.ttl() <= 3600);
+}
+
+/// The body of a fuzz target: the first eight bytes say what the client is like, the rest is a reply. Its entry
+/// makes an answer that fits, is well formed, and has OPT iff the client had.
+pub fn fuzz_answer(bytes: &[u8]) {
+    let Some((&[id, flags, size_a, size_b, bits, age, turn, error], reply)) = bytes.split_first_chunk()
+    else {
+        return;
+    };
+    let Ok(entry) = Entry::from_reply(reply, &Rules::default(), Now::from_millis(1)) else { return };
+    let Ok(question) = Question::read(&reply[header::LEN..]) else { return };
+    let size = u16::from_be_bytes([size_a, size_b]);
+    let edns = (bits & 1 != 0).then_some(Edns { udp_size: size, dnssec_ok: bits & 2 != 0 });
+    let header = Header { id: id.into(), flags: flags.into(), counts: [1, 0, 0, 0] };
+    let limit = if bits & 4 != 0 { crate::wire::MESSAGE_MAX } else { answer::udp_limit(edns, 1232) };
+    let asker = Asker { header, question, edns, limit, our_size: 1232 };
+    let ttl = if bits & 8 != 0 { Ttl::All(30) } else { Ttl::Aged(age.into()) };
+    let mut out = vec![0; crate::wire::MESSAGE_MAX];
+    let error = (bits & 16 != 0).then_some(error.into());
+    let len = answer::write(&mut out, &entry.stored(), &asker, ttl, turn.into(), error);
+    let answer = len.and_then(|len| out.get(..len)).unwrap_or_default();
+    assert!((header::LEN..=limit).contains(&answer.len()), "it is there and it fits");
+    let records: Result<Vec<_>, _> = records::walk(answer).and_then(Iterator::collect);
+    let records = records.unwrap_or_default();
+    let counts = Header::read(answer).map_or([0; 4], |h| h.counts);
+    assert_eq!(counts[1..].iter().map(|&n| usize::from(n)).sum::<usize>(), records.len(), "well formed");
+    assert_eq!(Question::read(&answer[header::LEN..]), Ok(question));
+    assert_eq!(records.iter().any(|r| r.rtype == rtype::OPT), edns.is_some(), "OPT iff the client had one");
 }
