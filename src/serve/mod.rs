@@ -297,10 +297,11 @@ fn bind_http(
     settings: &crate::config::HttpListener,
 ) -> Result<(TcpListener, crate::config::HttpListener), Problem> {
     let address = settings.address;
-    let listener = TcpListener::bind(address)
-        .and_then(|l| l.set_nonblocking(true).map(|()| l))
+    let (listener, bound) = TcpListener::bind(address)
+        .and_then(|l| l.set_nonblocking(true).and_then(|()| l.local_addr()).map(|bound| (l, bound)))
         .map_err(|e| format!("cannot serve HTTP on {address}: {e}; give it another address with --http"))?;
-    Ok((listener, settings.clone()))
+    // Port 0 is chosen by the kernel, and the log is to say which it is.
+    Ok((listener, crate::config::HttpListener { address: bound, ..settings.clone() }))
 }
 
 /// A node may have no more inotify watches to give; that must not keep it from serving names.
