@@ -1,0 +1,35 @@
+//! sidestep against real servers and real resolvers. Not part of `cargo test`: `just test-real` runs it.
+//!
+//! It needs CoreDNS, unbound, dig, kdig, musl-gcc, iproute2 and, for network namespaces, root. Nothing is ever
+//! skipped: what is missing is a failure that says how to install it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `answers` | dig, kdig and a pipelining client get through us what the server says itself |
+//! | `outages` | servers die, come back, get slow, lose queries: what clients see |
+//! | `latency` | fast names stay fast while slow ones are pending on the same server |
+//! | `resolvers` | glibc's and musl's resolvers |
+//! | `start` | the start without arguments; a resolv.conf that names ourselves |
+//! | `servers` | starts CoreDNS, unbound and sidestep, each at an address of its own |
+//! | `client` | single questions, and load that counts what came back |
+//! | `process`, `namespace` | guards: whatever a test started ends with it |
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod answers;
+mod client;
+mod latency;
+mod namespace;
+mod outages;
+mod process;
+mod resolvers;
+mod servers;
+mod start;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One test at a time: they start whole servers and measure time, and two cores are all that can be expected.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
