@@ -60,4 +60,11 @@ impl Namespace {
         enter.arg(program);
         enter
     }
+
+    /// The same command as `outside`, in here.
+    pub fn run(&self, outside: &Command) -> Command {
+        let mut command = self.command(outside.get_program());
+        command.args(outside.get_args());
+        command
+    }
 }
