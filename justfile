@@ -1,0 +1,16 @@
+# What there is to run; .ci/run runs all of it.
+
+# The checks that need no test: format, lints, documentation, licences (`cargo deny`).
+check:
+    cargo fmt --check
+    cargo clippy --all-targets --all-features -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+    cargo deny check licenses bans
+
+# Needs no root and no network.
+test:
+    cargo test
+
+# Against CoreDNS, unbound, dig, kdig, glibc and musl; needs them, and root for network namespaces.
+test-real:
+    cargo test --features real --test real
