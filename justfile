@@ -14,3 +14,7 @@ test:
 # Against CoreDNS, unbound, dig, kdig, glibc and musl; needs them, and root for network namespaces.
 test-real:
     cargo test --features real --test real
+
+# This program, its ceiling and its peers; `just bench --help` says what can be chosen.
+bench *arguments:
+    cargo bench --bench road -- {{arguments}}
