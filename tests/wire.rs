@@ -218,6 +218,7 @@ fn waiter(id: u16) -> Waiter {
         question: www().into(),
         edns: None,
         limit: 512,
+        our_size: 1232,
         since: START,
         reply_to: Box::new(Nowhere),
     }

@@ -10,6 +10,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Guard};
+
 use crate::cache::{Cache, Entry, Key, Look};
 use crate::clock::Now;
 use crate::resolve::reply::stale_error;
@@ -21,7 +23,7 @@ use crate::wire::header::{self, Header};
 use crate::wire::query::{self, Edns, Query, Question, Refusal, Reject, Silence};
 use crate::wire::{MESSAGE_MAX, class, extended_error, rcode, rtype};
 
-use super::{Counters, own};
+use super::{Counters, Settings, own};
 
 /// How a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,34 +63,45 @@ pub struct Held {
     question: Box<[u8]>,
     edns: Option<Edns>,
     limit: usize,
+    our_size: u16,
 }
 
 impl Held {
     /// The client, waiting since `since`.
     pub fn waiter(self, since: Now, reply_to: Box<dyn ReplyTo>) -> Waiter {
-        let Self { header, question, edns, limit } = self;
-        Waiter { header, question, edns, limit, since, reply_to }
+        let Self { header, question, edns, limit, our_size } = self;
+        Waiter { header, question, edns, limit, our_size, since, reply_to }
     }
+}
+
+/// What holds for one batch, read once: all of its queries see the same.
+pub struct Round {
+    /// The zones.
+    pub routes: Rc<Routes>,
+    /// How clients are handled.
+    pub settings: Guard<Arc<Settings>>,
+    /// When the batch came.
+    pub now: Now,
 }
 
 /// One worker's front: what its listeners share.
 pub struct Front {
     /// Where misses go.
     pub resolver: Rc<Resolver>,
+    /// Where new settings appear after a reload.
+    pub settings: Arc<ArcSwap<Settings>>,
     /// What is counted here.
     pub counters: Arc<Counters>,
 }
 
 impl Front {
-    /// Decides about one packet; an answer is written to `out`. `routes` and `now` are the batch's.
-    pub fn answer(
-        &self,
-        packet: &[u8],
-        client: Client,
-        routes: &Routes,
-        now: Now,
-        out: &mut [u8],
-    ) -> Verdict {
+    /// A new batch.
+    pub fn round(&self) -> Round {
+        Round { routes: self.resolver.routes(), settings: self.settings.load(), now: Now::read() }
+    }
+
+    /// Decides about one packet of a batch; an answer is written to `out`.
+    pub fn answer(&self, packet: &[u8], client: Client, round: &Round, out: &mut [u8]) -> Verdict {
         let query = match query::parse(packet) {
             Ok(query) => query,
             Err(Reject::Silence(why)) => {
@@ -98,40 +111,33 @@ impl Front {
                 }
                 return Verdict::Silence;
             }
-            Err(Reject::Answer(refusal)) => return self.refuse(&refusal, routes, out),
+            Err(Reject::Answer(refusal)) => return self.refuse(&refusal, round, out),
         };
         let Question { rtype, class, .. } = query.question;
         match (class, rtype) {
-            (class::IN, rtype::AXFR | rtype::IXFR) => self.refuse_query(&query, rcode::REFUSED, routes, out),
-            (_, rtype::OPT) => self.refuse_query(&query, rcode::FORMERR, routes, out),
+            (class::IN, rtype::AXFR | rtype::IXFR) => self.refuse_query(&query, rcode::REFUSED, round, out),
+            (_, rtype::OPT) => self.refuse_query(&query, rcode::FORMERR, round, out),
             (class::IN, rtype::ANY) if client.protocol == Protocol::Udp => {
-                self.answer_own(&query, client, own::any(query.question, now), routes, out)
+                self.answer_own(&query, client, own::any(query.question, round.now), round, out)
             }
-            (class::IN, _) => self.look_up(&query, client, routes, now, out),
+            (class::IN, _) => self.look_up(&query, client, round, out),
             (class::CH, _) => {
-                let entry = own::chaos(query.question, &routes.snapshot.listen, now);
-                self.answer_own(&query, client, entry, routes, out)
+                let entry = own::chaos(query.question, &round.settings, round.now);
+                self.answer_own(&query, client, entry, round, out)
             }
-            _ => self.refuse_query(&query, rcode::REFUSED, routes, out),
+            _ => self.refuse_query(&query, rcode::REFUSED, round, out),
         }
     }
 
     /// The hit: key, look, copy.
-    fn look_up(
-        &self,
-        query: &Query<'_>,
-        client: Client,
-        routes: &Routes,
-        now: Now,
-        out: &mut [u8],
-    ) -> Verdict {
+    fn look_up(&self, query: &Query<'_>, client: Client, round: &Round, out: &mut [u8]) -> Verdict {
+        let Round { routes, settings, now } = round;
         let mut key = Key::of_name(query.question.name());
         let Some((zone, route)) = routes.of(key.name()) else {
-            return self.refuse_query(query, rcode::REFUSED, routes, out);
+            return self.refuse_query(query, rcode::REFUSED, round, out);
         };
         count_query(route, query.question.rtype, client);
         complete(&mut key, &self.resolver.cache, route, query);
-        let settings = &routes.snapshot.listen;
         let asker = asker(query, client, settings.udp_size);
         let turn_of = |turn| if settings.rotate { turn } else { 0 };
         let mut write = |entry: &Entry, ttl, turn, error| {
@@ -142,10 +148,10 @@ impl Front {
             route.counters.answers[usize::from(entry.rcode())].bump();
             Some(len)
         };
-        let (len, refresh) = match self.resolver.cache.look(&key, now) {
+        let (len, refresh) = match self.resolver.cache.look(&key, *now) {
             Look::Fresh { entry, turn, refresh } => {
                 route.counters.hits.bump();
-                (write(&entry, Ttl::Aged(entry.age(now)), turn_of(turn), None), refresh.then_some(entry))
+                (write(&entry, Ttl::Aged(entry.age(*now)), turn_of(turn), None), refresh.then_some(entry))
             }
             Look::Stale { entry, at_once: true } => {
                 route.counters.stale.bump();
@@ -157,9 +163,9 @@ impl Front {
                 (write(&entry, Ttl::Aged(0), 0, Some(extended_error::CACHED_ERROR)), None)
             }
             Look::Stale { entry, at_once: false } => {
-                return hand_on(query, key, route, Some(entry), asker.limit);
+                return hand_on(query, key, route, Some(entry), &asker);
             }
-            Look::Unknown => return hand_on(query, key, route, None, asker.limit),
+            Look::Unknown => return hand_on(query, key, route, None, &asker),
         };
         match (len, refresh) {
             (None, _) => Verdict::Silence,
@@ -174,27 +180,27 @@ impl Front {
         query: &Query<'_>,
         client: Client,
         entry: Option<Entry>,
-        routes: &Routes,
+        round: &Round,
         out: &mut [u8],
     ) -> Verdict {
-        let Some(entry) = entry else { return self.refuse_query(query, rcode::REFUSED, routes, out) };
-        let asker = asker(query, client, routes.snapshot.listen.udp_size);
+        let Some(entry) = entry else { return self.refuse_query(query, rcode::REFUSED, round, out) };
+        let asker = asker(query, client, round.settings.udp_size);
         self.counters.local_answers[usize::from(entry.rcode())].bump();
         answer::write(out, &entry.stored(), &asker, Ttl::Aged(0), 0, None)
             .map_or(Verdict::Silence, Verdict::Own)
     }
 
-    fn refuse_query(&self, query: &Query<'_>, code: u16, routes: &Routes, out: &mut [u8]) -> Verdict {
+    fn refuse_query(&self, query: &Query<'_>, code: u16, round: &Round, out: &mut [u8]) -> Verdict {
         let Query { header, question, edns } = *query;
-        self.refuse(&Refusal { header, rcode: code, question: Some(question), edns }, routes, out)
+        self.refuse(&Refusal { header, rcode: code, question: Some(question), edns }, round, out)
     }
 
-    fn refuse(&self, refusal: &Refusal<'_>, routes: &Routes, out: &mut [u8]) -> Verdict {
+    fn refuse(&self, refusal: &Refusal<'_>, round: &Round, out: &mut [u8]) -> Verdict {
         let Refusal { header, rcode, question, edns } = *refusal;
         if let Some(counter) = self.counters.local_answers.get(usize::from(rcode)) {
             counter.bump();
         }
-        let our_size = routes.snapshot.listen.udp_size;
+        let our_size = round.settings.udp_size;
         answer::write_code(out, header, question, edns, our_size, rcode, None)
             .map_or(Verdict::Silence, Verdict::Own)
     }
@@ -242,8 +248,14 @@ fn hand_on(
     key: Key,
     route: &Rc<Route>,
     stale: Option<Arc<Entry>>,
-    limit: usize,
+    asker: &Asker<'_>,
 ) -> Verdict {
-    let held = Held { header: query.header, question: query.question.bytes.into(), edns: query.edns, limit };
+    let held = Held {
+        header: query.header,
+        question: query.question.bytes.into(),
+        edns: query.edns,
+        limit: asker.limit,
+        our_size: asker.our_size,
+    };
     Verdict::Miss(Box::new((miss(query, key, route, stale), held)))
 }

@@ -66,8 +66,7 @@ impl Clients {
 
     fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let counters = &self.front.counters;
-        let routes = self.front.resolver.routes();
-        let settings = &routes.snapshot.listen;
+        let settings = self.front.settings.load();
         counters.tcp_accepted.bump();
         if self.open.get() >= settings.tcp_connections.div_ceil(self.workers) {
             return counters.tcp_connections_limit.bump();
@@ -206,10 +205,9 @@ impl Connection {
     /// Waits for one thing and does it.
     async fn step(&mut self) -> Result<(), End> {
         let front = Rc::clone(&self.seat.clients.front);
-        let routes = front.resolver.routes();
-        let settings = &routes.snapshot.listen;
+        let settings = front.settings.load();
         let (idle, pipeline, most) = (settings.tcp_idle, settings.tcp_pipeline, settings.tcp_queries);
-        drop(routes);
+        drop(settings);
 
         let full = self.queries >= most;
         self.take_queries(pipeline, most)?;
@@ -294,10 +292,9 @@ impl Connection {
             return Ok(());
         }
         let clients = Rc::clone(&self.seat.clients);
-        let routes = clients.front.resolver.routes();
-        let now = Now::read();
+        let round = clients.front.round();
         let mut at = 0;
-        let mut hits = vec![0; routes.len()];
+        let mut hits = vec![0; round.routes.len()];
         while !self.is_behind(pipeline) && self.queries < most {
             let Some(len) = self.input[at..].first_chunk() else { break };
             let len = usize::from(u16::from_be_bytes(*len));
@@ -308,7 +305,7 @@ impl Connection {
             at += 2 + len;
             self.queries += 1;
             let mut room = clients.room.borrow_mut();
-            match clients.front.answer(query, self.client, &routes, now, &mut room) {
+            match clients.front.answer(query, self.client, &round, &mut room) {
                 Verdict::Silence => {}
                 Verdict::Own(len) => self.outbox.put(&room[..len]),
                 Verdict::Hit(len, zone) => {
@@ -320,14 +317,14 @@ impl Connection {
                     hits[zone] += 1;
                     clients.front.resolver.refresh(*miss);
                 }
-                Verdict::Miss(miss) => self.hand_off(*miss, now),
+                Verdict::Miss(miss) => self.hand_off(*miss, round.now),
             }
         }
         if at > 0 {
             self.input.drain(..at);
             self.active = Instant::now();
             self.write()?;
-            routes.record_hits(&hits, Now::read().since(now));
+            round.routes.record_hits(&hits, Now::read().since(round.now));
         }
         Ok(())
     }

@@ -76,15 +76,14 @@ impl Listener {
     }
 
     fn answer(&mut self, received: usize) {
-        let now = Now::read();
         let front = Rc::clone(&self.front);
-        let routes = front.resolver.routes();
+        let round = front.round();
         let client = Client { protocol: Protocol::Udp, v6: self.v6 };
         self.hits.clear();
-        self.hits.resize(routes.len(), 0);
+        self.hits.resize(round.routes.len(), 0);
         for i in 0..received {
             let (packet, room) = self.batch.query_and_room(i);
-            match front.answer(packet, client, &routes, now, room) {
+            match front.answer(packet, client, &round, room) {
                 Verdict::Silence => {}
                 Verdict::Own(len) => self.batch.answer(i, len),
                 Verdict::Hit(len, zone) => {
@@ -107,9 +106,9 @@ impl Listener {
         if queued > 0 {
             let sent = self.batch.send(self.socket.as_fd());
             front.counters.send_failed.add((queued - sent) as u64);
-            routes.record_hits(&self.hits, Now::read().since(now));
+            round.routes.record_hits(&self.hits, Now::read().since(round.now));
         }
-        self.hand_off(now);
+        self.hand_off(round.now);
     }
 
     fn hand_off(&mut self, now: Now) {

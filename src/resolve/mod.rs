@@ -313,13 +313,12 @@ impl Resolver {
         let mut desk = self.desk.borrow_mut();
         match &miss.stale {
             Some(stale) => desk.answer(waiter, Outcome::Stale(stale), manner, zone),
-            None => desk.refuse(waiter, extended_error::OTHER, manner.udp_size, zone),
+            None => desk.refuse(waiter, extended_error::OTHER, zone),
         }
     }
 
     fn manner(&self, now: Now) -> Manner {
-        let routes = self.routes.borrow();
-        Manner { now, udp_size: routes.snapshot.listen.udp_size, stale_ttl: routes.stale_ttl() }
+        Manner { now, stale_ttl: self.routes.borrow().stale_ttl() }
     }
 
     fn failure_times(&self) -> FailureTimes {

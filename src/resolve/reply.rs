@@ -26,6 +26,8 @@ pub struct Waiter {
     pub edns: Option<Edns>,
     /// The largest message that may go back.
     pub limit: usize,
+    /// The UDP size that our OPT states.
+    pub our_size: u16,
     /// When the query came.
     pub since: Now,
     /// The way back.
@@ -57,8 +59,6 @@ impl Default for Desk {
 pub struct Manner {
     /// The time.
     pub now: Now,
-    /// The UDP size that our OPT states.
-    pub udp_size: u16,
     /// The TTL of stale data, in seconds.
     pub stale_ttl: u32,
 }
@@ -72,7 +72,7 @@ impl Desk {
             question,
             edns: waiter.edns,
             limit: waiter.limit,
-            our_size: manner.udp_size,
+            our_size: waiter.our_size,
         };
         let (entry, ttl, error) = match outcome {
             Outcome::Fresh(entry) => (entry, Ttl::Aged(entry.age(manner.now)), None),
@@ -89,7 +89,7 @@ impl Desk {
     }
 
     /// Answers one waiter with a response code of our own.
-    pub fn refuse(&mut self, waiter: &Waiter, error: u16, udp_size: u16, zone: &ZoneCounters) {
+    pub fn refuse(&mut self, waiter: &Waiter, error: u16, zone: &ZoneCounters) {
         let question = Question::read(&waiter.question).ok();
         let code = rcode::SERVFAIL;
         let written = answer::write_code(
@@ -97,7 +97,7 @@ impl Desk {
             waiter.header,
             question,
             waiter.edns,
-            udp_size,
+            waiter.our_size,
             code,
             Some(error),
         );

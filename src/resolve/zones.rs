@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::cache;
 use crate::count::{Counter, Histogram};
 use crate::limit::Limit;
+use crate::resolve;
 use crate::upstream::{self, Group, Policy, Server, Upstreams};
 use crate::wire::name;
-use crate::{listen, resolve};
 
 /// Zones in a configuration.
 pub const ZONES: Limit<usize> = Limit::new(1, 1, 256);
@@ -54,8 +54,6 @@ pub struct Snapshot {
     pub resolve: resolve::Settings,
     /// How upstreams are handled.
     pub upstream: upstream::Settings,
-    /// How clients are handled.
-    pub listen: listen::Settings,
     /// Questions that must not come back to us.
     pub probes: Vec<LoopProbe>,
 }

@@ -65,6 +65,7 @@ struct Supervisor {
     config: RefCell<Config>,
     registry: RefCell<Registry>,
     published: Arc<ArcSwap<Snapshot>>,
+    settings: Arc<ArcSwap<listen::Settings>>,
     cache: Arc<Cache>,
     addresses: Vec<SocketAddr>,
     workers: Vec<Worker>,
@@ -103,6 +104,7 @@ impl Supervisor {
         let snapshot = Arc::new(registry.snapshot(&config)?);
         let readiness = RefCell::new(Readiness::new(&snapshot.zones));
         let published = Arc::new(ArcSwap::new(snapshot));
+        let settings = Arc::new(ArcSwap::from_pointee(config.listen.clone()));
         let cache = Arc::new(Cache::new(config.cache.size));
         let sources: Vec<_> = (0..count)
             .map(|_| WorkerSources { listen: Arc::default(), resolve: Arc::<resolve::Counters>::default() })
@@ -115,6 +117,7 @@ impl Supervisor {
                 sockets,
                 cache: Arc::clone(&cache),
                 published: Arc::clone(&published),
+                settings: Arc::clone(&settings),
                 listen: Arc::clone(&counters.listen),
                 resolve: Arc::clone(&counters.resolve),
             };
@@ -127,6 +130,7 @@ impl Supervisor {
             config: RefCell::new(config),
             registry: RefCell::new(registry),
             published,
+            settings,
             cache,
             addresses,
             workers,
@@ -218,6 +222,7 @@ impl Supervisor {
         self.log.set_level(config.log.level);
         self.readiness.borrow_mut().reload(&snapshot.zones);
         self.published.store(snapshot);
+        self.settings.store(Arc::new(config.listen.clone()));
         self.config.replace(config);
         self.reloads_ok.set(self.reloads_ok.get() + 1);
         info!(why, "configuration reloaded");

@@ -54,14 +54,7 @@ impl Registry {
         let probes = probes(&zones);
         let zones = zones.into_iter().map(|(zone, servers)| self.zone(zone, &servers, &all)).collect();
         let servers = all.into_iter().map(|server| self.server(server)).collect();
-        Ok(Snapshot {
-            zones,
-            servers,
-            resolve: config.resolve.clone(),
-            upstream: config.upstream,
-            listen: config.listen.clone(),
-            probes,
-        })
+        Ok(Snapshot { zones, servers, resolve: config.resolve.clone(), upstream: config.upstream, probes })
     }
 
     /// Leaves a server out of all snapshots from now on, until [`forget_loops`](Self::forget_loops).

@@ -37,6 +37,8 @@ pub struct Parts {
     pub cache: Arc<Cache>,
     /// Where reloads appear.
     pub published: Arc<ArcSwap<Snapshot>>,
+    /// Where new settings for its clients appear.
+    pub settings: Arc<ArcSwap<listen::Settings>>,
     /// Its counters.
     pub listen: Arc<listen::Counters>,
     /// Its counters.
@@ -90,7 +92,8 @@ async fn serve(
     started: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
     let resolver = Resolver::new(parts.index, parts.cache, parts.resolve, parts.published);
-    let front = Rc::new(Front { resolver: Rc::clone(&resolver), counters: parts.listen });
+    let front =
+        Rc::new(Front { resolver: Rc::clone(&resolver), settings: parts.settings, counters: parts.listen });
     let clients = Clients::new(Rc::clone(&front), parts.count);
     let mut acceptors = Vec::new();
     let listening = parts.sockets.into_iter().try_for_each(|Sockets { udp, tcp }| {

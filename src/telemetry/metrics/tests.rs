@@ -30,7 +30,6 @@ fn snapshot() -> Snapshot {
         servers: vec![server("10.96.0.10:53", Transport::Tcp), server("[fd00::a]:53", Transport::Udp)],
         resolve: resolve::Settings::default(),
         upstream: upstream::Settings::default(),
-        listen: listen::Settings::default(),
     }
 }
 
