@@ -1,0 +1,156 @@
+//! From the start to the end of the program: addresses, pages, idleness, signals.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::client::{Tcp, Udp, query};
+use crate::program::{Program, config, free_port, wait_for};
+use crate::support::message::*;
+use crate::support::scripted::{Action, Order, Scripted};
+
+#[test]
+fn a_second_instance_names_the_first_and_ends() {
+    let upstream = Scripted::good();
+    let address = format!("127.0.0.1:{}", free_port());
+    let config = config(&upstream, "", "").replacen("127.0.0.1:0", &address, 1);
+    let first = Program::start(&config);
+    let second = Command::new(env!("CARGO_BIN_EXE_sidestep"))
+        .args(["--listen", &address, "--upstream", &upstream.address.to_string()])
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains(&format!("process {}", first.pid())) && said.contains(&address), "{said}");
+    assert_eq!(rcode(&first.udp().ask(&query(1, "a.test", 1))), 0, "the first goes on");
+}
+
+#[test]
+fn a_wildcard_answers_from_the_address_that_was_asked() {
+    let upstream = Scripted::good();
+    let wild = config(&upstream, "", "").replacen("127.0.0.1:0", "0.0.0.0:0", 1);
+    let program = Program::start(&wild);
+    for ip in [[127, 0, 0, 1], [127, 0, 0, 5], [127, 9, 9, 9]] {
+        let address = (ip, program.address.port()).into();
+        let (udp, mut tcp) = (Udp::to(address), Tcp::to(address));
+        for _ in 0..2 {
+            let name = format!("n{}.test", ip[3]);
+            assert_eq!(records(&udp.ask(&query(1, &name, 1))).len(), 1, "a miss, then a hit");
+            assert_eq!(records(&tcp.ask(&query(1, &name, 1))).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn ipv6_is_served_alike() {
+    let upstream = Scripted::good();
+    for listen in ["[::1]:0", "[::]:0"] {
+        let program = Program::start(&config(&upstream, "", "").replacen("127.0.0.1:0", listen, 1));
+        let address = ([0, 0, 0, 0, 0, 0, 0, 1], program.address.port()).into();
+        for _ in 0..2 {
+            assert_eq!(records(&Udp::to(address).ask(&query(1, "a.test", 1))).len(), 1);
+            assert_eq!(records(&Tcp::to(address).ask(&query(1, "a.test", 1))).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn two_workers_share_the_cache() {
+    let upstream = Scripted::good();
+    let program = Program::start(&config(&upstream, "", "").replace("workers = 1", "workers = 2"));
+    assert_eq!(rcode(&program.udp().ask(&query(1, "a.test", 1))), 0);
+    for i in 0..40 {
+        assert_eq!(rcode(&program.udp().ask(&query(i, "a.test", 1))), 0);
+        assert_eq!(rcode(&program.tcp().ask(&query(i, "a.test", 1))), 0);
+    }
+    assert_eq!(upstream.asked("a.test"), 1, "each new port may meet another worker");
+}
+
+#[test]
+fn health_is_there_at_once_and_ready_when_the_upstreams_have_answered() {
+    let mut upstream = Scripted::start(Order::AtOnce, |_| vec![Action::Silence]);
+    let program = Program::start_unready(&config(&upstream, "", ""));
+    assert_eq!(program.get("/health").0, 200);
+    let (status, why) = program.get("/ready");
+    assert!(status == 503 && why.contains("zone ."), "{why}");
+    assert_eq!(program.get("/nothing").0, 404);
+    assert!(program.get("/metrics").1.contains("sidestep_workers 1"));
+    upstream.kill();
+    let refusing = Scripted::start_at(upstream.address, Order::AtOnce, |_| vec![Action::Rcode(5)]);
+    wait_for("any response code will do", || program.get("/ready").0 == 200);
+    drop(refusing);
+    assert_eq!(program.get("/ready").0, 200, "once since the start is enough");
+}
+
+#[test]
+fn the_pages_count_what_was_asked() {
+    let upstream = Scripted::good();
+    let program = Program::start(&config(&upstream, "", ""));
+    let udp = program.udp();
+    (0..3).for_each(|_| drop(udp.ask(&query(1, "a.test", 1))));
+    program.tcp().ask(&query(1, "a.test", 28));
+    for (metric, value) in [
+        ("queries_total{zone=\".\",protocol=\"udp\",family=\"ipv4\",type=\"A\"}", 3.0),
+        ("queries_total{zone=\".\",protocol=\"tcp\",family=\"ipv4\",type=\"AAAA\"}", 1.0),
+        ("hits_total{zone=\".\"}", 2.0),
+        ("misses_total{zone=\".\"}", 2.0),
+        ("answers_total{zone=\".\",rcode=\"NOERROR\"}", 4.0),
+        ("hit_duration_seconds_count{zone=\".\"}", 2.0),
+        ("miss_duration_seconds_count{zone=\".\"}", 2.0),
+        ("cache_entries", 2.0),
+        ("flights", 0.0),
+    ] {
+        assert_eq!(program.metric(metric), value, "{metric}");
+    }
+}
+
+#[test]
+fn what_is_under_way_is_finished_before_the_end() {
+    let upstream = Scripted::start(Order::AtOnce, |query| {
+        let wait = if query.name.ends_with("test") { 700 } else { 0 };
+        vec![Action::Wait(Duration::from_millis(wait)), Action::Answer]
+    });
+    let mut program = Program::start(&config(&upstream, "", ""));
+    let (udp, mut tcp) = (program.udp(), program.tcp());
+    udp.send(&query(1, "a.test", 1));
+    tcp.send(&query(2, "b.test", 1));
+    wait_for("both are under way", || program.metric("flights") == 2.0);
+    let start = Instant::now();
+    program.signal(Signal::TERM);
+    assert_eq!(records(&udp.receive()).len(), 1);
+    assert_eq!(records(&tcp.receive().expect("an answer")).len(), 1);
+    assert_eq!(program.end().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!(program.logged("stopped"), 1);
+}
+
+/// Clock ticks of processor time (10 ms each) and how often its threads went to sleep.
+fn used(pid: u32) -> (u64, u64) {
+    let mut used = (0, 0);
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let task = task.unwrap().path();
+        let stat = std::fs::read_to_string(task.join("stat")).unwrap();
+        let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        used.0 += fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        let status = std::fs::read_to_string(task.join("status")).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"));
+        used.1 += line.unwrap().trim().parse::<u64>().unwrap();
+    }
+    used
+}
+
+#[test]
+fn an_idle_process_uses_no_processor_time() {
+    let upstream = Scripted::good();
+    let program = Program::start(&config(&upstream, "", ""));
+    let mut tcp = program.tcp();
+    tcp.ask(&query(1, "a.test", 1));
+    program.udp().ask(&query(1, "b.test", 1));
+    std::thread::sleep(Duration::from_millis(500));
+    let before = used(program.pid());
+    std::thread::sleep(Duration::from_secs(2));
+    let after = used(program.pid());
+    assert!(after.0 - before.0 <= 1, "{before:?} {after:?}");
+    assert!(after.1 - before.1 <= 10, "{before:?} {after:?}");
+}

@@ -1,0 +1,12 @@
+//! The whole program against a scripted upstream: what clients see, what upstreams see, what it costs.
+
+mod client;
+mod edns;
+mod flights;
+mod hostile;
+mod life;
+mod limits;
+mod program;
+mod reload;
+#[path = "../support/mod.rs"]
+mod support;
