@@ -144,20 +144,25 @@ fn a_reply_that_cannot_be_kept_whole_is_refused() {
     let no_question = message(0, REPLY | 2, &[], [&[], &[], &[]]);
     let two_opts = message(0, REPLY, &q(1), [&[], &[], &[opt(512, 0, &[]), opt(512, 0, &[])]]);
     let opt_in_answer = message(0, REPLY, &q(1), [&[opt(512, 0, &[])], &[], &[]]);
-    let badvers = message(0, REPLY, &q(1), [&[], &[], &[opt(512, 1 << 24, &[])]]);
     let mut cut = reply(&q(1), &[a(60, 1)]);
     cut.pop();
     for (what, message) in [
         ("no question", no_question),
         ("two OPTs", two_opts),
         ("OPT in the answer section", opt_in_answer),
-        ("BADVERS", badvers),
         ("cut off", cut),
         ("a header alone", vec![0; 12]),
         ("nothing", vec![]),
     ] {
         assert!(Entry::from_reply(&message, &rules(), at(0)).is_err(), "{what}");
     }
+}
+
+#[test]
+fn an_extended_response_code_is_a_failure_and_not_kept() {
+    let badvers = message(0, REPLY, &q(1), [&[a(60, 1)], &[], &[opt(512, 1 << 24, &[])]]);
+    let entry = entry_by(&badvers, &rules());
+    assert_eq!((entry.rcode(), entry.kind(), entry.cacheable()), (2, Kind::Nothing, false));
 }
 
 #[test]
