@@ -147,10 +147,14 @@ fn an_idle_process_uses_no_processor_time() {
     let mut tcp = program.tcp();
     tcp.ask(&query(1, "a.test", 1));
     program.udp().ask(&query(1, "b.test", 1));
-    std::thread::sleep(Duration::from_millis(500));
-    let before = used(program.pid());
-    std::thread::sleep(Duration::from_secs(2));
-    let after = used(program.pid());
-    assert!(after.0 - before.0 <= 1, "{before:?} {after:?}");
-    assert!(after.1 - before.1 <= 10, "{before:?} {after:?}");
+    // Timers that are due (a connection's idle time) may fall into one window, hardly into all of them.
+    let window = || {
+        let before = used(program.pid());
+        std::thread::sleep(Duration::from_secs(2));
+        let after = used(program.pid());
+        (after.0 - before.0, after.1 - before.1)
+    };
+    let windows: Vec<_> = (0..4).map(|_| window()).collect();
+    assert!(windows.iter().any(|&(ticks, sleeps)| ticks == 0 && sleeps <= 1), "{windows:?}");
+    assert!(windows.iter().all(|&(ticks, sleeps)| ticks <= 1 && sleeps <= 30), "{windows:?}");
 }
