@@ -2,7 +2,7 @@
 //!
 //! A path is a chain: directories, symbolic links (a ConfigMap's `..data`, a resolv.conf that points into
 //! /run), and the file at its end. Any link of the chain may be replaced, so each directory on the way is
-//! watched for the one name that the path takes there, and the file itself for writes (a bind-mounted
+//! watched for its own end, the directory that holds a link or the file for that one name, and the file itself for writes (a bind-mounted
 //! resolv.conf is written where no directory of ours sees it). After an event the chain is walked again,
 //! because what was replaced may lead elsewhere. Each directory is watched before it is looked into: what
 //! changes in between is an event, never a gap.
@@ -123,8 +123,12 @@ impl Watch {
                 here.pop();
                 continue;
             }
-            self.directory(&here, &name)?;
             let next = here.join(&name);
+            if !rest.is_empty() && self.stays(&next)? {
+                here = next;
+                continue;
+            }
+            self.directory(&here, &name)?;
             match std::fs::read_link(&next) {
                 Ok(target) => {
                     links += 1;
@@ -145,6 +149,16 @@ impl Watch {
         self.file(&here)
     }
 
+    /// Whether `path` is a directory, itself and not through a link. If so it is watched for its own end, and
+    /// what happens around it need not wake us: a parent such as /tmp is busy with other names.
+    fn stays(&mut self, path: &Path) -> io::Result<bool> {
+        let mask =
+            WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR | WatchMask::DONT_FOLLOW;
+        // Another path may watch the same directory for names: this adds to that.
+        let watch = self.add(path, mask | WatchMask::MASK_ADD)?;
+        Ok(watch.map(|wd| self.watched.entry(wd).or_insert_with(|| Some(HashSet::new()))).is_some())
+    }
+
     fn directory(&mut self, directory: &Path, name: &OsString) -> io::Result<()> {
         let mask = WatchMask::CREATE
             | WatchMask::DELETE
@@ -152,7 +166,8 @@ impl Watch {
             | WatchMask::MOVED_TO
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF
-            | WatchMask::ONLYDIR;
+            | WatchMask::ONLYDIR
+            | WatchMask::MASK_ADD;
         if let Some(wd) = self.add(directory, mask)? {
             let names = self.watched.entry(wd).or_insert_with(|| Some(HashSet::new()));
             if let Some(names) = names {

@@ -22,6 +22,9 @@ const BACKLOG: i32 = 1024;
 /// Bytes of queries that the kernel keeps for us while we are busy.
 const RECEIVE_BUFFER: Limit<usize> = Limit::new(64 << 10, 1 << 20, 16 << 20);
 
+/// How often the kernel may choose a port that is free for UDP and TCP.
+const PORT_TRIES: usize = 16;
+
 /// One worker's sockets on one address.
 #[derive(Debug)]
 pub struct Sockets {
@@ -117,22 +120,40 @@ impl Guard {
     }
 }
 
-/// Binds `workers` pairs of sockets to `address`. Port 0 is chosen by the first and taken by the others; the
-/// address as it came out is returned with them.
+/// Binds `workers` pairs of sockets to `address`. Port 0 is chosen by the kernel for the first and taken by the
+/// others; the address as it came out is returned with them.
 ///
 /// # Errors
 /// What the kernel said, and of which protocol.
 pub fn bind(address: SocketAddr, workers: usize) -> Result<(SocketAddr, Vec<Sockets>), BindError> {
-    let mut bound = address;
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let refused = |protocol| move |error| BindError::Refused { address, protocol, error };
-        let udp = bind_udp(bound).map_err(refused("udp"))?;
-        bound = udp.local_addr().map_err(refused("udp"))?;
-        let tcp = bind_tcp(bound).map_err(refused("tcp"))?;
-        sockets.push(Sockets { udp, tcp });
+    let first = bind_first(address)?;
+    let refused = |error| BindError::Refused { address, protocol: "udp", error };
+    let bound = first.udp.local_addr().map_err(refused)?;
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(bind_pair(bound)?);
     }
     Ok((bound, sockets))
+}
+
+/// A port that the kernel chose for UDP may be somebody's over TCP: then it chooses again.
+fn bind_first(address: SocketAddr) -> Result<Sockets, BindError> {
+    let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        let pair = bind_pair(address);
+        if pair.is_ok() || tries == 0 {
+            return pair;
+        }
+    }
+}
+
+fn bind_pair(address: SocketAddr) -> Result<Sockets, BindError> {
+    let refused = |protocol| move |error| BindError::Refused { address, protocol, error };
+    let udp = bind_udp(address).map_err(refused("udp"))?;
+    let bound = udp.local_addr().map_err(refused("udp"))?;
+    let tcp = bind_tcp(bound).map_err(refused("tcp"))?;
+    Ok(Sockets { udp, tcp })
 }
 
 fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
