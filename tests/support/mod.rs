@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test that cannot go on shall stop")]
 
 pub mod message;
+pub mod road;
 pub mod scripted;

@@ -1,0 +1,124 @@
+//! A hit allocates nothing and frees nothing. The allocator of this binary counts.
+
+#![allow(unsafe_code, reason = "an allocator is unsafe to write; this one only counts and hands on")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may stop")]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidestep::cache::{Entry, FailureTimes, Rules};
+use sidestep::clock::Now;
+use sidestep::listen::front::Verdict;
+use support::message::*;
+use support::road::Road;
+
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that is ending has no counter any more, and does nothing that is measured.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: every call goes on to the system's allocator as it came; counting touches no memory of the heap.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often `body` allocated, grew or freed.
+fn calls(body: impl FnOnce()) -> usize {
+    let before = CALLS.get();
+    body();
+    CALLS.get() - before
+}
+
+const TIMES: FailureTimes = FailureTimes {
+    first: Duration::from_secs(5),
+    longest: Duration::from_secs(30),
+    with_stale: Duration::from_secs(30),
+};
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(calls(|| drop(std::hint::black_box(Box::new(1)))), 2);
+    assert_eq!(calls(|| ()), 0);
+}
+
+#[test]
+fn a_hit_neither_allocates_nor_frees() {
+    let nobody = "127.0.0.1:9".parse().unwrap();
+    Road::run(nobody, Rules::default(), |road| async move {
+        let (came, now) = (Now::from_millis(1_000_000), Now::from_millis(1_061_000));
+        let (round, mut room) = (road.round(now), vec![0; 4096]);
+        for (what, edns) in
+            [("plain", None), ("EDNS", Some(opt(1232, 0, &[]))), ("DO", Some(opt(4096, 0x8000, b"")))]
+        {
+            let ask = |name: &str| query(7, 0x0100, &question(name, 1), edns.clone());
+            let addresses: Vec<_> = (1..=4).map(|i| a(300, i)).collect();
+            let www = ask("www.test");
+            road.prime(&www, &reply(&question("www.test", 1), &addresses), came);
+            let gone = ask("gone.test");
+            road.prime(&gone, &negative(&question("gone.test", 1), 3, &[], &[soa("test", 300, 300)]), came);
+            let large = ask("large.test");
+            road.prime(&large, &reply(&question("large.test", 1), &vec![a(300, 1); 100]), came);
+            let stale = ask("stale.test");
+            road.prime(&stale, &reply(&question("stale.test", 1), &[a(60, 1)]), came);
+            let failed = ask("fails.test");
+            // Both names have the same length, which is all that an entry asks of its question.
+            for query in [&stale, &failed] {
+                let failure = negative(&question("stale.test", 1), 2, &[], &[]);
+                let failure = Arc::new(Entry::from_reply(&failure, &Rules::default(), now).unwrap());
+                road.front.resolver.cache.fail(&road.key(query), failure, TIMES, now);
+            }
+            let chaos = ask("refused.test");
+            let mut transfer = chaos.clone();
+            transfer[12 + question("refused.test", 1).len() - 3] = 252;
+            for (kind, query, code, hit) in [
+                ("addresses that rotate", &www, 0, true),
+                ("NXDOMAIN", &gone, 3, true),
+                ("truncated", &large, 0, true),
+                ("stale at once", &stale, 0, true),
+                ("a remembered failure", &failed, 2, true),
+                ("refused", &transfer, 5, false),
+            ] {
+                for _ in 0..3 {
+                    let mut verdict = None;
+                    let calls = calls(|| verdict = Some(road.answer(query, &round, &mut room)));
+                    let is_hit = matches!(verdict, Some(Verdict::Hit(..)));
+                    assert!(
+                        is_hit == hit && (hit || matches!(verdict, Some(Verdict::Own(_)))),
+                        "{what}, {kind}"
+                    );
+                    assert_eq!(rcode(&room), code, "{what}, {kind}");
+                    assert_eq!(calls, 0, "{what}, {kind}");
+                }
+            }
+        }
+    });
+}
