@@ -92,15 +92,17 @@ impl Tally {
     }
 }
 
+/// Tells threads to end when it goes, by a panic too.
+pub struct Stop<'a>(pub &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Four clients ask for `name(n)`, n = 0, 1, ..., while `action` runs.
 pub fn load_while(server: SocketAddr, name: impl Fn(u64) -> String + Sync, action: impl FnOnce()) -> Tally {
-    /// Ends the load even if `action` panics.
-    struct Stop<'a>(&'a AtomicBool);
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Relaxed);
-        }
-    }
     let (stop, next) = (AtomicBool::new(false), AtomicU64::new(0));
     let seen = Mutex::new((Vec::new(), Duration::ZERO));
     thread::scope(|scope| {
