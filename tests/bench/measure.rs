@@ -46,17 +46,16 @@ impl Histogram {
     }
 }
 
-/// What a process used since it started.
+/// What a process used since it started, as far as `/proc` tells.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// CPU time of all its threads that still live, exact to the nanosecond up to the last tick (4 ms). It
-    /// holds what the kernel did for it, receiving what it sent over loopback included.
-    pub cpu: Duration,
-    /// Ticks (10 ms) in user space, sampled; only the proportion to `system` is worth something.
+    /// CPU time of the threads that live now, exact to the nanosecond up to the last tick (4 ms).
+    alive: Duration,
+    /// Ticks (10 ms) in user space, of all threads that ever were.
     user: u64,
-    /// Ticks in the kernel.
+    /// Ticks in the kernel. The kernel samples only the proportion of the two; their sum is exact.
     system: u64,
-    /// How often a thread of it woke after waiting of its own will.
+    /// How often a thread that lives now woke after waiting of its own will.
     pub wakeups: u64,
 }
 
@@ -68,7 +67,7 @@ impl Usage {
             let task = task?.path();
             // A thread may end between the listing and the reading.
             let schedstat = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
-            usage.cpu += Duration::from_nanos(number(schedstat.split_whitespace().next()));
+            usage.alive += Duration::from_nanos(number(schedstat.split_whitespace().next()));
             let status = fs::read_to_string(task.join("status")).unwrap_or_default();
             usage.wakeups += field(&status, "voluntary_ctxt_switches:");
         }
@@ -82,11 +81,19 @@ impl Usage {
     /// What was used between `earlier` and this.
     pub fn since(self, earlier: Self) -> Self {
         Self {
-            cpu: self.cpu.saturating_sub(earlier.cpu),
+            alive: self.alive.saturating_sub(earlier.alive),
             user: self.user.saturating_sub(earlier.user),
             system: self.system.saturating_sub(earlier.system),
             wakeups: self.wakeups.saturating_sub(earlier.wakeups),
         }
+    }
+
+    /// The CPU time: what the kernel did for the process is in it, and on loopback that includes the receiving
+    /// of what it sent. Threads that ended took their exact time with them; then the ticks know better, which
+    /// are both rounded down at both ends.
+    pub fn cpu(self) -> Duration {
+        let ticks = Duration::from_millis(10 * (self.user + self.system).saturating_sub(2));
+        self.alive.max(ticks)
     }
 
     /// The share of the CPU time that was spent in user space, 0 to 1.

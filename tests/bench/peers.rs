@@ -145,6 +145,7 @@ setACL("127.0.0.0/8")
 setSecurityPollSuffix("")
 setMaxTCPClientThreads(1)
 setUDPMultipleMessagesVectorSize(64)
+setMaxCachedTCPConnectionsPerDownstream(200)
 newServer({{address="{upstream}", tcpOnly=true, maxInFlight=1000}})
 getPool(""):setCache(newPacketCache(1000000, {{maxTTL=86400}}))
 "#,

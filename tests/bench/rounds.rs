@@ -106,14 +106,14 @@ impl Contender {
         let after = Reading::take(self.server.pid(), plan.cores)?;
         self.judge(&outcome);
         let (theirs, ours) = (after.server.since(before.server), after.load.since(before.load));
-        let others = after.server_core.others(before.server_core, theirs.cpu);
-        let others = others.max(after.load_core.others(before.load_core, ours.cpu));
+        let others = after.server_core.others(before.server_core, theirs.cpu());
+        let others = others.max(after.load_core.others(before.load_core, ours.cpu()));
         let answered = outcome.answered.max(1);
         let sample = Sample {
             rate: outcome.answered as f64 / outcome.elapsed.as_secs_f64(),
-            cpu: Duration::from_secs_f64(theirs.cpu.as_secs_f64() / answered as f64),
+            cpu: Duration::from_secs_f64(theirs.cpu().as_secs_f64() / answered as f64),
             user_share: theirs.user_share(),
-            busy: theirs.cpu.as_secs_f64() / outcome.elapsed.as_secs_f64(),
+            busy: theirs.cpu().as_secs_f64() / outcome.elapsed.as_secs_f64(),
             p50: outcome.latency.percentile(0.50),
             p99: outcome.latency.percentile(0.99),
         };
