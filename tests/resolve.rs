@@ -56,7 +56,9 @@ fn who_joins_a_slow_refresh_gets_stale_data_in_time() {
         start_refresh(&road);
         tokio::time::sleep(Duration::from_millis(350)).await;
         let (now, start) = (Now::read(), Instant::now());
-        let Verdict::Miss(miss) = road.answer(&www(), &road.round(now), &mut [0; 4096]) else { panic!("it has expired") };
+        let Verdict::Miss(miss) = road.answer(&www(), &road.round(now), &mut [0; 4096]) else {
+            panic!("it has expired")
+        };
         let answer = road.resolve(*miss, now).first().await;
         assert!(start.elapsed() < Duration::from_millis(1800), "{:?}", start.elapsed());
         assert_eq!((rcode(&answer), extended_errors(&answer)), (0, vec![3]));
@@ -72,7 +74,9 @@ fn who_joins_a_refresh_that_fails_gets_stale_data_at_once() {
         start_refresh(&road);
         tokio::time::sleep(Duration::from_millis(350)).await;
         let now = Now::read();
-        let Verdict::Miss(miss) = road.answer(&www(), &road.round(now), &mut [0; 4096]) else { panic!("it has expired") };
+        let Verdict::Miss(miss) = road.answer(&www(), &road.round(now), &mut [0; 4096]) else {
+            panic!("it has expired")
+        };
         let answer = road.resolve(*miss, now).first().await;
         assert_eq!((rcode(&answer), extended_errors(&answer)), (0, vec![3]));
     });
@@ -86,7 +90,9 @@ fn who_joins_a_refresh_where_stale_data_is_off_gets_none() {
         start_refresh(&road);
         tokio::time::sleep(Duration::from_millis(350)).await;
         let now = Now::read();
-        let Verdict::Miss(miss) = road.answer(&www(), &road.round(now), &mut [0; 4096]) else { panic!("it has expired") };
+        let Verdict::Miss(miss) = road.answer(&www(), &road.round(now), &mut [0; 4096]) else {
+            panic!("it has expired")
+        };
         let answer = road.resolve(*miss, now).first().await;
         assert_eq!((rcode(&answer), extended_errors(&answer)), (2, vec![22]));
     });
