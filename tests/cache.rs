@@ -1,5 +1,6 @@
 //! The cache by its rules: how long an answer is kept, what becomes of it afterwards, what failures do, who goes
 //! first. Time is handed in, so a day passes at once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may stop")]
 
 mod support;
 

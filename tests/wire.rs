@@ -1,4 +1,5 @@
 //! Answers as they go out, and bytes that nobody sane would send.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may stop")]
 
 mod support;
 
@@ -277,8 +278,11 @@ fn prefetches_are_bounded_and_can_be_joined() {
     assert_eq!(flights.open_prefetch(&one, 9, 1), Opened::Full, "as many flights as may be");
 }
 
+/// The body of a fuzz target.
+type Body = fn(&[u8]);
+
 /// The fuzz targets of the road, by the name of their corpus.
-const TARGETS: [(&str, fn(&[u8])); 3] =
+const TARGETS: [(&str, Body); 3] =
     [("query", query::fuzz), ("entry", entry::fuzz), ("answer", entry::fuzz_answer)];
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {

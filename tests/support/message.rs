@@ -105,10 +105,10 @@ pub fn records(message: &[u8]) -> Vec<(u16, u32, Vec<u8>)> {
         .collect()
 }
 
-/// The UDP size, the TTL field and the options of an OPT record.
+/// UDP size, the TTL's four bytes, the options.
 pub type Opt = (u16, u32, Vec<(u16, Vec<u8>)>);
 
-/// The OPT record: UDP size, the TTL's four bytes, the options.
+/// The OPT record.
 pub fn opt_of(message: &[u8]) -> Option<Opt> {
     let found = sidestep::wire::records::walk(message).expect("a message").map(|r| r.expect("a record"));
     let opt = found.filter(|r| r.rtype == 41).collect::<Vec<_>>();
