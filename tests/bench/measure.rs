@@ -72,9 +72,7 @@ impl Usage {
             usage.wakeups += field(&status, "voluntary_ctxt_switches:");
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The second field is a name in brackets that may hold spaces; utime and stime are the 14th and 15th.
-        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
-        (usage.user, usage.system) = (number(fields.next()), number(fields.next()));
+        [usage.user, usage.system, ..] = times(&stat);
         Ok(usage)
     }
 
@@ -123,12 +121,48 @@ impl Core {
         Ok(Self { busy: all - idle, at: Instant::now() })
     }
 
-    /// The share of the core (0 to 1) that went, between `earlier` and this, to something else than `ours`:
-    /// other processes, or other machines on the same hardware.
+    /// The share of the core (0 to 1) that went, between `earlier` and this, to something else than `ours`. It
+    /// is never too small. It is too large where waking an idle core is dear, as in nested virtual machines:
+    /// that time belongs to no process.
     pub fn others(self, earlier: Self, ours: Duration) -> f64 {
         let busy = self.busy.saturating_sub(earlier.busy) as f64 / 100.0;
         let elapsed = (self.at - earlier.at).as_secs_f64();
         ((busy - ours.as_secs_f64()) / elapsed).max(0.0)
+    }
+}
+
+/// What everybody else used since the machine started, on all cores, in ticks of 10 ms: other processes, and
+/// other machines on the same hardware (stolen time).
+#[derive(Clone, Copy, Debug)]
+pub struct Rest {
+    ticks: u64,
+    at: Instant,
+}
+
+impl Rest {
+    /// Everybody but the processes `ours`, until now.
+    pub fn besides(ours: [u32; 2]) -> io::Result<Self> {
+        let total = fs::read_to_string("/proc/stat")?;
+        // "cpu", then the same fields as a core has.
+        let mut ticks = number(total.split_whitespace().nth(8));
+        for process in fs::read_dir("/proc")? {
+            let process = process?;
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+            if pid.is_none_or(|pid| ours.contains(&pid)) {
+                continue;
+            }
+            // It may end between the listing and the reading; then its time goes over to its parent: with the
+            // children that were waited for, nothing is lost.
+            let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+            ticks += times(&stat).iter().sum::<u64>();
+        }
+        Ok(Self { ticks, at: Instant::now() })
+    }
+
+    /// What they used between `earlier` and this, as a share of one core.
+    pub fn since(self, earlier: Self) -> f64 {
+        let used = self.ticks.saturating_sub(earlier.ticks) as f64 / 100.0;
+        used / (self.at - earlier.at).as_secs_f64()
     }
 }
 
@@ -147,6 +181,14 @@ impl Memory {
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
         Ok(Self { resident: field(&rollup, "Rss:"), proportional: field(&rollup, "Pss:") })
     }
+}
+
+/// The times in a process's `stat`, in ticks: its own in user space and in the kernel, and the same of the
+/// children that it waited for.
+fn times(stat: &str) -> [u64; 4] {
+    // The second field is a name in brackets that may hold spaces; the times are fields 14 to 17.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+    [(); 4].map(|()| number(fields.next()))
 }
 
 /// The first number on the line of `text` that begins with `name`.

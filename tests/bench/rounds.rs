@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::batch::Wait;
 use crate::load::{Load, Outcome};
-use crate::measure::{Core, Usage};
+use crate::measure::{Core, Rest, Usage};
 use crate::names::Questions;
 use crate::server::Server;
 
@@ -106,8 +106,10 @@ impl Contender {
         let after = Reading::take(self.server.pid(), plan.cores)?;
         self.judge(&outcome);
         let (theirs, ours) = (after.server.since(before.server), after.load.since(before.load));
-        let others = after.server_core.others(before.server_core, theirs.cpu());
-        let others = others.max(after.load_core.others(before.load_core, ours.cpu()));
+        let on_server_core = after.server_core.others(before.server_core, theirs.cpu());
+        let on_load_core = after.load_core.others(before.load_core, ours.cpu());
+        // The one counts too much on some machines, the other on machines with more cores: so the smaller.
+        let others = on_server_core.max(on_load_core).min(after.rest.since(before.rest));
         let answered = outcome.answered.max(1);
         let sample = Sample {
             rate: outcome.answered as f64 / outcome.elapsed.as_secs_f64(),
@@ -135,13 +137,16 @@ struct Reading {
     load: Usage,
     server_core: Core,
     load_core: Core,
+    rest: Rest,
 }
 
 impl Reading {
     fn take(pid: u32, cores: (usize, usize)) -> io::Result<Self> {
+        let own = std::process::id();
         Ok(Self {
+            rest: Rest::besides([pid, own])?,
             server: Usage::of(pid)?,
-            load: Usage::of(std::process::id())?,
+            load: Usage::of(own)?,
             server_core: Core::of(cores.0)?,
             load_core: Core::of(cores.1)?,
         })
