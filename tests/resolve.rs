@@ -97,3 +97,18 @@ fn who_joins_a_refresh_where_stale_data_is_off_gets_none() {
         assert_eq!((rcode(&answer), extended_errors(&answer)), (2, vec![22]));
     });
 }
+
+#[test]
+fn a_part_of_an_answer_does_not_drive_out_the_old_one() {
+    let upstream = Scripted::start(Order::AtOnce, |_| vec![Action::Truncated]);
+    Road::run(upstream.address, Rules::default(), |road| async move {
+        let now = Now::read();
+        road.prime(&www(), &old_answer(), now - Duration::from_secs(11));
+        let Verdict::Miss(miss) = road.answer(&www(), &road.round(now), &mut [0; 4096]) else {
+            panic!("expired")
+        };
+        let answer = road.resolve(*miss, now).first().await;
+        assert_eq!(word(&answer, 1) & 0x0200, 0x0200, "TC is passed on");
+        assert!(matches!(road.front.resolver.cache.look(&road.key(&www()), now), Look::Stale { .. }));
+    });
+}

@@ -77,6 +77,11 @@ impl Entry {
         Header::read(&self.bytes).map_or(crate::wire::rcode::SERVFAIL, |h| h.rcode())
     }
 
+    /// Whether it is a part of an answer whose rest could not be had.
+    pub fn is_truncated(&self) -> bool {
+        Header::read(&self.bytes).is_some_and(|h| h.flags & header::TC != 0)
+    }
+
     /// What it says.
     pub fn kind(&self) -> Kind {
         self.kind

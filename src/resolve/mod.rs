@@ -284,7 +284,10 @@ impl Resolver {
         .map(Arc::new);
         let Some(entry) = entry else { return };
         if answer::is_answer(entry.rcode()) {
-            self.cache.store(&miss.key, Arc::clone(&entry));
+            // A part of an answer is for who asked now: it neither is kept nor drives out what is.
+            if !entry.is_truncated() {
+                self.cache.store(&miss.key, Arc::clone(&entry));
+            }
             return self.answer_all(&waiters, Outcome::Fresh(&entry), miss, now);
         }
         // A limit of our own says nothing about the question.
