@@ -160,3 +160,22 @@ fn clients_that_do_not_read_delay_nobody() {
     });
     drop(deaf);
 }
+
+#[test]
+fn a_client_has_so_many_queries_under_way_and_all_are_answered() {
+    let upstream = upstream();
+    let program = Program::start(&config(&upstream, "tcp_pipeline = 4", ""));
+    let mut tcp = program.tcp();
+    let queries: Vec<u8> = (0..12).flat_map(|i| frame(&query(i, &format!("slow{i}.test"), 1))).collect();
+    tcp.0.write_all(&queries).unwrap();
+    tcp.0.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut most = 0.0f64;
+    wait_for("the last query", || {
+        most = most.max(program.metric("flights"));
+        upstream.asked("slow11.test") > 0
+    });
+    assert_eq!(most, 4.0);
+    let mut ids: Vec<_> = std::iter::from_fn(|| tcp.receive()).map(|m| word(&m, 0)).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..12).collect::<Vec<_>>());
+}
