@@ -158,3 +158,37 @@ fn an_idle_process_uses_no_processor_time() {
     assert!(windows.iter().any(|&(ticks, sleeps)| ticks == 0 && sleeps <= 1), "{windows:?}");
     assert!(windows.iter().all(|&(ticks, sleeps)| ticks <= 1 && sleeps <= 30), "{windows:?}");
 }
+
+#[test]
+fn an_upstream_that_is_ourselves_is_left_out() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let upstream = Scripted::good();
+    for transport in ["tcp://", "udp://"] {
+        let config = config(&upstream, "", "").replacen("127.0.0.1:0", &address, 1);
+        let config = config.replace(
+            &format!("\"{}\"", upstream.address),
+            &format!("\"{transport}{address}\", \"{}\"", upstream.address),
+        );
+        let mut program = Program::start_unready(&config);
+        program.wait_for_log("sends our own questions back to us and is left out");
+        for i in 0..10 {
+            let answer = program.udp().ask(&query(i, &format!("n{i}.test"), 1));
+            assert_eq!((rcode(&answer), records(&answer).len()), (0, 1), "the other is asked");
+        }
+        assert_eq!(program.logged("left out"), 1, "said once");
+    }
+}
+
+#[test]
+fn without_any_upstream_left_clients_hear_at_once() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let upstream = Scripted::good();
+    let config = config(&upstream, "", "").replacen("127.0.0.1:0", &address, 1);
+    let config = config.replace(&format!("\"{}\"", upstream.address), &format!("\"{address}\""));
+    let mut program = Program::start_unready(&config);
+    program.wait_for_log("left out");
+    let start = Instant::now();
+    let answer = program.udp().ask(&crate::client::edns_query(1, "a.test", 1, 1232, &[]));
+    assert_eq!((rcode(&answer), extended_errors(&answer)), (2, vec![23]));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
