@@ -192,3 +192,40 @@ fn too_many_flights_or_waiters_are_turned_away_at_once() {
         assert_eq!(rcode(&udp.receive()), 2, "and all who wait hear in the end");
     }
 }
+
+#[test]
+fn replies_that_make_no_sense_become_servfail_and_the_next_is_fine() {
+    let upstream = scripted(|query| {
+        let id = word(&query.message, 0);
+        let asked = question(&query.name, query.rtype);
+        let empty_opt = || opt(512, 0, &[]);
+        let message = match query.name.as_str() {
+            "cut.test" => {
+                let mut message = message(id, REPLY, &asked, [&[a(60, 1)], &[], &[]]);
+                message.truncate(message.len() - 3);
+                message
+            }
+            "counts.test" => {
+                let mut message = message(id, REPLY, &asked, [&[a(60, 1)], &[], &[]]);
+                message[7] = 200;
+                message
+            }
+            "opts.test" => message(id, REPLY, &asked, [&[a(60, 1)], &[], &[empty_opt(), empty_opt()]]),
+            "loop.test" => {
+                message(id, REPLY, &asked, [&[record(b"\xc0\x1b", 1, 60, &[1, 2, 3, 4])], &[], &[]])
+            }
+            "bare.test" => message(id, REPLY | 5, &[], [&[], &[], &[]]),
+            _ => query.answer(),
+        };
+        vec![Action::Message(message)]
+    });
+    let program = Program::start(&config(&upstream, "", ""));
+    let udp = program.udp();
+    for name in ["cut.test", "counts.test", "opts.test", "loop.test", "bare.test"] {
+        let (answer, took) = timed(&udp, &edns_query(1, name, 1, 1232, &[]));
+        assert_eq!((rcode(&answer), extended_errors(&answer)), (2, vec![0]), "{name}");
+        assert!(took < Duration::from_secs(4), "{name}: {took:?}");
+        let answer = udp.ask(&query(2, "fine.test", 1));
+        assert_eq!((rcode(&answer), records(&answer).len()), (0, 1), "after {name}");
+    }
+}
