@@ -1,7 +1,7 @@
 //! From TOML text to settings: every key is looked for by name, what is left over is refused.
 //!
 //! The TOML is parsed into a tree that knows where each value stands, and the tree is walked by the list of
-//! [keys](super::keys). Derived serde structs would name every key a second time, and a third time for
+//! [keys]. Derived serde structs would name every key a second time, and a third time for
 //! printing, and lose the place of a value by the time it is checked.
 
 use toml::Spanned;

@@ -1,7 +1,7 @@
 //! Connections: pipelined queries, answered as they complete (RFC 7766 section 6.2.1.1).
 //!
 //! What a client can cost is bounded: [`Settings::tcp_pipeline`](super::Settings::tcp_pipeline) queries that
-//! wait, [`OUTPUT`] bytes that it does not read, a query of [`QUERY_MAX`] bytes, and the idle time, which only a
+//! wait, `OUTPUT` bytes that it does not read, a query of `QUERY_MAX` bytes, and the idle time, which only a
 //! whole query or an answer that was read begins anew: dribbling bytes does not. A connection is one task; it
 //! never makes another one wait.
 

@@ -1,7 +1,7 @@
 //! The counters of all workers, summed when somebody scrapes them, and written for Prometheus.
 //!
 //! Nothing is kept here between scrapes: [`render`] reads the counters where their owners write them, adds
-//! the workers up, and writes the OpenMetrics text format; [`classic`] turns that into Prometheus' older one.
+//! the workers up, and writes the OpenMetrics text format; [`classic()`] turns that into Prometheus' older one.
 //!
 //! - Names are `sidestep_*`, with the unit as a suffix, and `_total` for what only rises.
 //! - Each stage's counters are told in `tell.rs`, in one function a struct, which names every field: a counter
@@ -26,7 +26,7 @@ use crate::{listen, resolve, upstream};
 
 /// The content type of [`render`].
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// The content type of [`classic`].
+/// The content type of [`classic()`].
 pub const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The counters of one worker that belong to no zone and no server.
