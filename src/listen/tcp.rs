@@ -12,10 +12,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::clock::Now;
 use crate::resolve::{Miss, ReplyTo};
@@ -29,6 +29,8 @@ const OUTPUT: usize = 128 << 10;
 const QUERY_MAX: usize = 4096;
 /// Bytes read at once.
 const READ: usize = 4096;
+/// How long a client that is sent away may take to read its last answers.
+const LINGER: Duration = Duration::from_secs(1);
 /// The pause after the kernel refused to hand over a connection (no descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -196,10 +198,27 @@ impl Connection {
         let counters = &self.seat.clients.front.counters;
         match end {
             End::Closed => {}
-            End::Full => counters.tcp_queries_limit.bump(),
+            End::Full => {
+                counters.tcp_queries_limit.bump();
+                self.close_gently().await;
+            }
             End::TimedOut => counters.tcp_timed_out.bump(),
             End::Broken => counters.tcp_broken.bump(),
         }
+    }
+
+    /// Says that no more answers come, and takes in what the client has sent already: closing over unread
+    /// bytes would be a reset, which takes away answers that the client has yet to read (RFC 9112 section 9.6
+    /// has the same advice for HTTP).
+    async fn close_gently(&mut self) {
+        let discard = async {
+            self.stream.shutdown().await?;
+            let mut bytes = [0; READ];
+            while self.stream.read(&mut bytes).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Late or broken, the connection closes now.
+        let _ = timeout(LINGER, discard).await;
     }
 
     /// Waits for one thing and does it.

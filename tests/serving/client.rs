@@ -71,6 +71,15 @@ impl Tcp {
         Self(socket.into())
     }
 
+    /// With room for very little that it has not read.
+    pub fn narrow(address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(2048).unwrap();
+        socket.connect(&address.into()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(socket.into())
+    }
+
     pub fn send(&mut self, query: &[u8]) {
         self.try_send(query).unwrap();
     }

@@ -88,6 +88,19 @@ fn a_connection_ends_after_so_many_queries_and_all_of_them_are_answered() {
 }
 
 #[test]
+fn a_client_that_asks_far_too_much_still_reads_its_answers() {
+    let upstream = upstream();
+    let program = Program::start(&config(&upstream, "tcp_queries = 500", ""));
+    program.udp().ask(&query(1, "a.test", 1));
+    let mut tcp = Tcp::narrow(program.address);
+    let queries: Vec<u8> = (0..1500).flat_map(|i| frame(&query(i, "a.test", 1))).collect();
+    tcp.0.write_all(&queries).unwrap();
+    // What it has no room for waits in our kernel: a reset would take it away.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(std::iter::from_fn(|| tcp.receive()).count(), 500);
+}
+
+#[test]
 fn idle_and_dribbling_clients_are_closed() {
     let upstream = upstream();
     let program = Program::start(&config(&upstream, "tcp_idle = \"1s\"", ""));
