@@ -5,6 +5,8 @@
 //! same address and take half of the queries in silence. So each address also has a guard: an abstract unix
 //! socket, which lives in the same network namespace as the address, needs no file system, and goes with the
 //! process however it ends. Whoever finds the guard taken asks the kernel for the holder's process id.
+//! Other servers set SO_REUSEPORT too (CoreDNS and unbound do): so each address is bound once without it
+//! before anything else, which the kernel refuses when anybody is there.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -120,6 +122,28 @@ impl Guard {
     }
 }
 
+/// Whether nobody listens at `address` yet, not even with SO_REUSEPORT. To be asked about every address before the
+/// first is bound: our own sockets would count. A wildcard of somebody else's counts as well.
+///
+/// # Errors
+/// What the kernel said, and of which protocol.
+pub fn is_free(address: SocketAddr) -> Result<(), BindError> {
+    let try_bind = |kind, protocol| {
+        let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        if kind == Type::STREAM {
+            // Connections that ended a moment ago are not in the way; a listener still is.
+            socket.set_reuse_address(true)?;
+        }
+        socket.bind(&address.into())
+    };
+    let refused = |protocol| move |error| BindError::Refused { address, protocol, error };
+    try_bind(Type::DGRAM, Protocol::UDP).map_err(refused("udp"))?;
+    try_bind(Type::STREAM, Protocol::TCP).map_err(refused("tcp"))
+}
+
 /// Binds `workers` pairs of sockets to `address`. Port 0 is chosen by the kernel for the first and taken by the
 /// others; the address as it came out is returned with them.
 ///
@@ -217,6 +241,19 @@ mod tests {
         let error = Guard::take(address).unwrap_err();
         let message = error.to_string();
         assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
+    }
+
+    #[test]
+    fn a_foreign_listener_that_shares_its_port_is_found() {
+        let (address, foreign) = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        assert!(bind(address, 1).is_ok(), "the kernel itself lets the same user share");
+        let message = is_free(address).unwrap_err().to_string();
+        assert!(message.contains("(udp)") && message.contains("ss -lnp"), "{message}");
+        let Sockets { udp, tcp } = foreign.into_iter().next().unwrap();
+        drop(udp);
+        assert!(is_free(address).unwrap_err().to_string().contains("(tcp)"));
+        drop(tcp);
+        assert!(is_free(address).is_ok());
     }
 
     #[test]
