@@ -88,11 +88,12 @@ impl Supervisor {
         let mut guards = Vec::new();
         let mut addresses = Vec::new();
         let mut sockets: Vec<Vec<Sockets>> = (0..count).map(|_| Vec::new()).collect();
+        // Port 0 is a port of our own, which nobody else can have.
+        for &address in config.listen.addresses.iter().filter(|a| a.port() != 0) {
+            guards.push(Guard::take(address)?);
+            bind::is_free(address)?;
+        }
         for &address in &config.listen.addresses {
-            // Port 0 is a port of our own, which nobody else can have.
-            if address.port() != 0 {
-                guards.push(Guard::take(address)?);
-            }
             let (bound, pairs) = bind::bind(address, count)?;
             addresses.push(bound);
             for (of_worker, pair) in sockets.iter_mut().zip(pairs) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use tokio::time::{Instant, sleep};
-use tracing::{debug, error};
+use tracing::{debug, error, info, warn};
 
 use super::Supervisor;
 use crate::resolve::zones::LoopProbe;
@@ -37,7 +37,7 @@ pub struct Probes {
 
 impl Probes {
     /// Asks until every zone has been answered for and every server has been tried for a loop.
-    pub async fn run(&self, supervisor: &Supervisor) {
+    pub async fn run(&self, supervisor: &Rc<Supervisor>) {
         let snapshot = supervisor.published.load_full();
         let upstreams = Rc::clone(
             self.upstreams.borrow_mut().get_or_insert_with(|| Rc::new(Upstreams::new(snapshot.upstream))),
@@ -57,11 +57,19 @@ async fn wait_for(upstreams: &Upstreams, snapshot: &Snapshot, zone: &Zone, super
     let ask = ask(&zone.name, rtype::SOA);
     let mut pause = PAUSE;
     while let Err(failure) = group.ask(&ask, Instant::now() + PATIENCE).await {
-        debug!(zone = zone.display, ?failure, "no upstream has answered yet");
+        if pause == PAUSE {
+            warn!(zone = zone.display, ?failure, "no upstream has answered yet; we go on asking");
+        } else {
+            debug!(zone = zone.display, ?failure, "no upstream has answered yet");
+        }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
-    supervisor.readiness.borrow_mut().answered(zone.id);
+    let mut readiness = supervisor.readiness.borrow_mut();
+    readiness.answered(zone.id);
+    if readiness.status().is_ok() {
+        info!("ready: every zone's upstreams have answered");
+    }
 }
 
 /// Asks a server the probe's question; says whether it came to ourselves.
@@ -73,7 +81,7 @@ async fn find_loop(upstreams: &Upstreams, probe: &LoopProbe) -> Option<Server> {
 }
 
 /// Publishes a snapshot without the servers that loop.
-async fn leave_out(loops: impl Future<Output = Vec<Option<Server>>>, supervisor: &Supervisor) {
+async fn leave_out(loops: impl Future<Output = Vec<Option<Server>>>, supervisor: &Rc<Supervisor>) {
     let looping: Vec<Server> = loops.await.into_iter().flatten().collect();
     if looping.is_empty() {
         return;
@@ -90,6 +98,8 @@ async fn leave_out(loops: impl Future<Output = Vec<Option<Server>>>, supervisor:
         Ok(snapshot) => {
             supervisor.readiness.borrow_mut().reload(&snapshot.zones);
             supervisor.published.store(Arc::new(snapshot));
+            // The zones have other servers now, which are to answer before we are ready.
+            supervisor.probe_upstreams();
         }
         Err(problem) => error!("the looping upstream stays in use: {problem}"),
     }

@@ -24,6 +24,8 @@ struct ZoneState {
     id: u32,
     /// [`Zone::display`].
     display: String,
+    /// Whether anybody is left to ask: servers that ask us in turn are left out.
+    served: bool,
     /// Whether an upstream has answered for it.
     answered: bool,
 }
@@ -42,7 +44,12 @@ impl Readiness {
         let known: Vec<u32> = self.zones.iter().filter(|z| z.answered).map(|z| z.id).collect();
         self.zones = zones
             .iter()
-            .map(|z| ZoneState { id: z.id, display: z.display.clone(), answered: known.contains(&z.id) })
+            .map(|z| ZoneState {
+                id: z.id,
+                display: z.display.clone(),
+                served: !z.servers.is_empty(),
+                answered: known.contains(&z.id),
+            })
             .collect();
     }
 
@@ -71,10 +78,12 @@ impl Readiness {
             reasons.push("not every listener is bound yet".to_owned());
         }
         for zone in self.zones.iter().filter(|z| !z.answered) {
-            reasons.push(format!(
-                "zone {}: no upstream has answered an SOA query for the zone yet",
-                zone.display
-            ));
+            let why = if zone.served {
+                "no upstream has answered an SOA query for the zone yet"
+            } else {
+                "every upstream sends our own questions back to us and is left out; the log names the remedy"
+            };
+            reasons.push(format!("zone {}: {why}", zone.display));
         }
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }
@@ -91,7 +100,7 @@ mod tests {
             id,
             name: Box::default(),
             display: display.to_owned(),
-            servers: Vec::new(),
+            servers: vec![0],
             policy: Policy::default(),
             rules: Rules::default(),
             counters: Vec::new(),
@@ -110,6 +119,14 @@ mod tests {
         assert_eq!(r.unanswered().collect::<Vec<_>>(), [1]);
         r.answered(1);
         assert_eq!(r.status(), Ok(()));
+    }
+
+    #[test]
+    fn a_zone_whose_servers_all_loop_says_so() {
+        let mut r = Readiness::new(&[Zone { servers: Vec::new(), ..zone(1, ".") }]);
+        r.bound();
+        let reasons = r.status().unwrap_err();
+        assert!(reasons[0].contains("back to us"), "{reasons:?}");
     }
 
     #[test]

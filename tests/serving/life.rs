@@ -27,6 +27,20 @@ fn a_second_instance_names_the_first_and_ends() {
 }
 
 #[test]
+fn a_server_that_asks_us_is_left_out_and_the_other_makes_us_ready() {
+    let upstream = Scripted::good();
+    let address = format!("127.0.0.1:{}", free_port());
+    let both = format!("upstreams = [\"{}\", \"udp://{address}\"]", upstream.address);
+    let config = config(&upstream, "", "").replacen("127.0.0.1:0", &address, 1);
+    let lines: Vec<_> =
+        config.lines().map(|l| if l.starts_with("upstreams") { both.as_str() } else { l }).collect();
+    let program = Program::start(&lines.join("\n"));
+    assert_eq!(program.logged(&format!("udp://{address} sends our own questions back")), 1);
+    assert_eq!(program.logged("ready: every zone"), 1);
+    assert_eq!(rcode(&program.udp().ask(&query(1, "a.test", 1))), 0);
+}
+
+#[test]
 fn a_wildcard_answers_from_the_address_that_was_asked() {
     let upstream = Scripted::good();
     let wild = config(&upstream, "", "").replacen("127.0.0.1:0", "0.0.0.0:0", 1);
