@@ -26,7 +26,10 @@ pub fn parse_server(text: &str) -> Result<SocketAddr, Wrong> {
             Err(Wrong::new(format!("`{}` has port 0", shown(text)), "servers listen on 53"))
         }
         Some((address, port)) => Ok(with_port(address, port.unwrap_or(53))),
-        None => Err(refused(text, "write an IP address: \"10.96.0.10\", \"tcp://[2001:db8::1]:53\"")),
+        None => Err(refused(
+            text,
+            "write an IP address: \"10.96.0.10\", \"tcp://[2001:db8::1]:53\", or a path with a slash",
+        )),
     }
 }
 

@@ -76,7 +76,7 @@ impl Standing {
         self.heard.set(Some(Instant::now()));
         if self.health.borrow_mut().answered() {
             self.counters.out.set(0);
-            tracing::info!(server = %self.server.address, "upstream answers again");
+            tracing::info!(server = %self.server, "upstream answers a worker again");
         }
     }
 
@@ -106,7 +106,7 @@ impl Standing {
         if self.health.borrow_mut().failed(now - began.elapsed(), now) {
             self.counters.taken_out.bump();
             self.counters.out.set(1);
-            tracing::warn!(server = %self.server.address, why, "upstream taken out; others are asked first");
+            tracing::warn!(server = %self.server, why, "upstream taken out by a worker; others are asked first");
         }
     }
 }
