@@ -30,7 +30,7 @@ use tracing::{error, info, warn};
 
 use crate::cache::Cache;
 use crate::config::watch::Watch;
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, Problem};
 use crate::listen::bind::{self, Guard, Sockets};
 use crate::listen::{self};
 use crate::resolve::{self, Snapshot};
@@ -56,7 +56,7 @@ pub fn run(config: Config, flags: Flags) -> ExitCode {
 }
 
 /// Why we cannot serve.
-type Problem = Box<dyn std::error::Error>;
+type Fatal = Box<dyn std::error::Error>;
 
 /// What the main thread holds.
 struct Supervisor {
@@ -83,7 +83,7 @@ struct Supervisor {
 
 impl Supervisor {
     /// Everything up to the workers running.
-    fn start(config: Config, flags: Flags, log: LogHandle) -> Result<Rc<Self>, Problem> {
+    fn start(config: Config, flags: Flags, log: LogHandle) -> Result<Rc<Self>, Fatal> {
         let count = config.listen.workers.unwrap_or_else(default_workers);
         let mut guards = Vec::new();
         let mut addresses = Vec::new();
@@ -149,7 +149,7 @@ impl Supervisor {
     }
 
     /// Everything from there to the end.
-    fn supervise(self: Rc<Self>) -> Result<(), Problem> {
+    fn supervise(self: Rc<Self>) -> Result<(), Fatal> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let this = Rc::clone(&self);
         LocalSet::new().block_on(&runtime, async move {
@@ -179,7 +179,7 @@ impl Supervisor {
     }
 
     /// Reloads until a signal says to stop.
-    async fn wait(self: &Rc<Self>) -> Result<(), Problem> {
+    async fn wait(self: &Rc<Self>) -> Result<(), Fatal> {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -222,17 +222,21 @@ impl Supervisor {
         }
         self.log.set_level(config.log.level);
         self.readiness.borrow_mut().reload(&snapshot.zones);
-        self.published.store(snapshot);
+        let asked = who_asks_whom(&self.published.swap(Arc::clone(&snapshot)));
         self.settings.store(Arc::new(config.listen.clone()));
         self.config.replace(config);
         self.reloads_ok.set(self.reloads_ok.get() + 1);
         info!(why, "configuration reloaded");
+        for line in who_asks_whom(&snapshot).iter().filter(|line| !asked.contains(line)) {
+            info!("{line}");
+        }
         self.probe_upstreams();
     }
 
-    fn refuse_reload(&self, why: &str, problem: &dyn std::fmt::Display) {
+    fn refuse_reload(&self, why: &str, problem: &Problem) {
         self.reloads_failed.set(self.reloads_failed.get() + 1);
-        error!(why, "not reloaded, the running configuration stays: {problem}");
+        // One line: logs are read and searched by the line.
+        error!(why, "not reloaded, the running configuration stays: {}", problem.summary());
     }
 
     /// Asks every zone's upstreams once, and finds out whether one of them asks us in turn.
@@ -252,11 +256,8 @@ impl Supervisor {
             let paths: Vec<_> = settings.paths.iter().map(|&p| http::name(p)).collect();
             info!("serving http://{} {}", settings.address, paths.join(" "));
         }
-        for zone in &self.published.load().zones {
-            let snapshot = self.published.load();
-            let servers: Vec<_> =
-                zone.servers.iter().map(|&i| snapshot.servers[i].server.to_string()).collect();
-            info!("zone {} asks {}", zone.display, servers.join(", "));
+        for line in who_asks_whom(&self.published.load()) {
+            info!("{line}");
         }
         if let Some(first) = self.addresses.first() {
             let first = bind::reachable(*first);
@@ -293,6 +294,15 @@ impl Pages for Supervisor {
     }
 }
 
+/// A line for each zone.
+fn who_asks_whom(snapshot: &Snapshot) -> Vec<String> {
+    let servers = |zone: &resolve::Zone| {
+        let servers: Vec<_> = zone.servers.iter().map(|&i| snapshot.servers[i].server.to_string()).collect();
+        servers.join(", ")
+    };
+    snapshot.zones.iter().map(|zone| format!("zone {} asks {}", zone.display, servers(zone))).collect()
+}
+
 /// One per core, at most [`listen::WORKERS`]' default.
 fn default_workers() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -301,7 +311,7 @@ fn default_workers() -> usize {
 
 fn bind_http(
     settings: &crate::config::HttpListener,
-) -> Result<(TcpListener, crate::config::HttpListener), Problem> {
+) -> Result<(TcpListener, crate::config::HttpListener), Fatal> {
     let address = settings.address;
     let (listener, bound) = TcpListener::bind(address)
         .and_then(|l| l.set_nonblocking(true).and_then(|()| l.local_addr()).map(|bound| (l, bound)))
