@@ -64,7 +64,7 @@ pub(super) struct FlagArgs {
     /// How log lines look.
     #[arg(long, value_name = "FORMAT")]
     log: Option<Format>,
-    /// Log more: -v debug, -vv trace.
+    /// Log more: -v debug (every miss, with its outcome), -vv trace.
     #[arg(short, action = clap::ArgAction::Count)]
     verbose: u8,
 }

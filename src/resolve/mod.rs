@@ -27,7 +27,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use tokio::time::Instant;
+use tracing::debug;
 
 pub use reply::{ReplyTo, Waiter};
 pub use zones::{Route, Routes, Snapshot, Zone, ZoneCounters};
@@ -258,6 +261,14 @@ impl Resolver {
                 }
             }
         };
+        debug!(
+            name = %shown(&miss.ask.name),
+            rtype = ?RecordType::from(miss.ask.rtype),
+            rcode = outcome.as_ref().ok().and_then(|reply| reply.get(3)).map(|flags| flags & 0x0f),
+            failure = outcome.as_ref().err().map(tracing::field::debug),
+            took = ?start.elapsed(),
+            "a miss has landed"
+        );
         self.land(&miss, outcome, Now::read());
     }
 
@@ -340,6 +351,11 @@ impl Miss {
         let Ask { name, rtype, class, .. } = &self.ask;
         [&name[..], &rtype.to_be_bytes(), &class.to_be_bytes()].concat()
     }
+}
+
+/// A name from the wire as people write it; unprintable bytes are escaped.
+fn shown(name: &[u8]) -> String {
+    Name::read(&mut BinDecoder::new(name)).map_or_else(|_| name.escape_ascii().to_string(), |n| n.to_ascii())
 }
 
 /// RFC 8914 section 4.

@@ -41,6 +41,17 @@ fn a_server_that_asks_us_is_left_out_and_the_other_makes_us_ready() {
 }
 
 #[test]
+fn every_miss_is_a_line_at_debug_level() {
+    let upstream = Scripted::good();
+    let mut program = Program::start(&config(&upstream, "", "[log]\nlevel = \"debug\""));
+    for _ in 0..2 {
+        assert_eq!(rcode(&program.udp().ask(&query(1, "a.test", 1))), 0);
+    }
+    program.wait_for_log("name=a.test. rtype=A rcode=0");
+    assert_eq!(program.logged("name=a.test."), 1, "hits are no lines");
+}
+
+#[test]
 fn a_wildcard_answers_from_the_address_that_was_asked() {
     let upstream = Scripted::good();
     let wild = config(&upstream, "", "").replacen("127.0.0.1:0", "0.0.0.0:0", 1);
