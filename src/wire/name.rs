@@ -45,15 +45,17 @@ pub fn end(message: &[u8], at: usize) -> Result<usize, Malformed> {
     }
 }
 
-/// The labels of the name at `at`, pointers followed; it ends early where the name is malformed.
+/// The labels of the name at `at`, pointers followed; it ends early where the name is malformed. That is also
+/// where it has more than [`MAX`] bytes: pointers that go in circles, or from label to label, cost no more.
 fn labels(message: &[u8], at: usize) -> impl Iterator<Item = &[u8]> {
-    let (mut i, mut hops) = (at, 0);
+    let (mut i, mut hops, mut left) = (at, 0, MAX);
     std::iter::from_fn(move || {
         loop {
             match *message.get(i)? {
                 0 => return None,
                 len @ 1..=63 => {
                     let label = message.get(i + 1..i + 1 + usize::from(len))?;
+                    left = left.checked_sub(1 + label.len())?;
                     i += 1 + usize::from(len);
                     return Some(label);
                 }
@@ -73,10 +75,15 @@ fn labels(message: &[u8], at: usize) -> impl Iterator<Item = &[u8]> {
 
 /// Whether the names at `a` and `b` of one message are the same, letter case aside (RFC 4343).
 pub fn same(message: &[u8], a: usize, b: usize) -> bool {
-    a == b || {
-        let lower = |at| labels(message, at).map(<[u8]>::to_ascii_lowercase);
-        lower(a).eq(lower(b))
-    }
+    let (mut a_labels, mut b_labels) = (labels(message, a), labels(message, b));
+    a == b
+        || loop {
+            match (a_labels.next(), b_labels.next()) {
+                (None, None) => break true,
+                (Some(a), Some(b)) if same_bytes(a, b) => {}
+                _ => break false,
+            }
+        }
 }
 
 /// Whether the name `suffix` is `name` or stands above it. Both in wire format, lower case, uncompressed.
@@ -161,5 +168,16 @@ mod tests {
         assert!(!within(b"\x07a\x05local\0", zone), "the suffix stands inside of a label");
         assert!(within(zone, b"\0"));
         assert!(!within(b"\0", zone));
+    }
+
+    #[test]
+    fn a_name_in_circles_costs_no_more_than_the_longest_one() {
+        // 8,000 labels and a pointer back to the first of them.
+        let mut message = b"\x01a".repeat(8000);
+        message.extend_from_slice(&[POINTER, 0]);
+        let end = message.len() - 2;
+        for at in [0, end] {
+            assert!(labels(&message, at).map(|label| 1 + label.len()).sum::<usize>() <= MAX);
+        }
     }
 }
