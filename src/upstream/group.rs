@@ -88,3 +88,42 @@ impl Inner {
         order.into_iter().map(Stop::new).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::connection::Lost;
+    use super::super::{Counters, Server, Transport, Upstreams};
+    use super::*;
+
+    fn ask(name: &[u8]) -> Ask {
+        Ask { name: name.into(), rtype: 1, class: 1, dnssec_ok: false, checking_disabled: false }
+    }
+
+    #[test]
+    fn a_rescued_query_of_which_nothing_was_sent_is_tried_again() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let server = Server { address: silent.local_addr().unwrap(), transport: Transport::Tcp };
+            let counters = Arc::new(Counters::default());
+            let settings = Settings { hedge_percent: 0, ..Settings::default() };
+            let group = Upstreams::new(settings).group(&[(server, counters.clone())], Policy::Ordered);
+            let (ahead, behind) = (ask(b"\x01a\0"), ask(b"\x01b\0"));
+            let (mut ahead, mut behind) = (Way::new(&group.0, &ahead), Way::new(&group.0, &behind));
+            assert!(ahead.next() && behind.next());
+            let end = Instant::now() + super::super::TRY.default;
+            while counters.rescued.get() == 0 {
+                assert!(Instant::now() < end, "it is rescued before its first try is given up");
+                sleep_until(behind.alarm()).await;
+                behind.rang();
+            }
+            assert_eq!(behind.open.len(), 2);
+            // Both connections break, and neither has sent a byte of it.
+            behind.lost(1, Lost::Died { sent: false });
+            behind.lost(0, Lost::Died { sent: false });
+            assert_eq!(behind.open.len(), 3, "it goes out once more");
+        });
+    }
+}

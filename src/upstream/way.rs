@@ -35,7 +35,7 @@ pub struct Way<'a> {
     /// The best of the replies that say nothing.
     best: Option<Vec<u8>>,
     deaths: usize,
-    /// Tries that never reached a server.
+    /// Tries, rescues apart, that never reached a server.
     unsent: usize,
     hedge: Chance,
     rescue: Chance,
@@ -76,6 +76,8 @@ struct Try {
     /// When the next try begins; `None` once it has.
     patience: Option<Instant>,
     edns: bool,
+    /// It is one more of a query that was stuck, and does not count against [`TRIES`].
+    rescue: bool,
     place: Option<(Rc<Connection>, u64)>,
 }
 
@@ -145,6 +147,7 @@ impl<'a> Way<'a> {
             began,
             patience: Some(began + patience),
             edns: query.has_edns(),
+            rescue: false,
             place: begun.place,
         });
         self.open.push(Box::pin(async move { (index, reply.await) }));
@@ -183,14 +186,15 @@ impl<'a> Way<'a> {
 
     /// A try ended without a reply. Another begins, unless one is being waited for already.
     pub fn lost(&mut self, index: usize, lost: Lost) {
-        let stop = self.tries[index].stop;
-        self.tries[index].patience = None;
+        let lost_try = &mut self.tries[index];
+        lost_try.patience = None;
+        let (stop, unsent) = (lost_try.stop, usize::from(!lost_try.rescue));
         match lost {
             Lost::Died { sent: true } => self.deaths += 1,
-            Lost::Died { sent: false } => self.unsent += 1,
+            Lost::Died { sent: false } => self.unsent += unsent,
             Lost::Silent => {}
             Lost::Unreachable | Lost::Limit => {
-                self.unsent += 1;
+                self.unsent += unsent;
                 self.limited |= lost == Lost::Limit;
                 self.order[stop].closed = true;
             }
@@ -273,6 +277,9 @@ impl<'a> Way<'a> {
         // The others stay open, but it is not the server's fault: their time does not run.
         self.tries.iter_mut().for_each(|t| t.patience = None);
         self.begin(stop, self.query.clone());
+        if let Some(rescue) = self.tries.last_mut() {
+            rescue.rescue = true;
+        }
     }
 
     /// The answer is slow: a second try now, elsewhere, if the budget allows.
