@@ -15,6 +15,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::unix::UCred;
 
 use super::batch;
 use crate::limit::Limit;
@@ -98,10 +99,13 @@ impl std::error::Error for BindError {}
 
 /// Keeps an address to this instance until it is dropped.
 #[derive(Debug)]
-pub struct Guard(#[allow(dead_code, reason = "holds the name in the kernel, is never read")] UnixListener);
+pub struct Guard(
+    #[allow(dead_code, reason = "holds the name in the kernel, is never read")] Option<UnixListener>,
+);
 
 impl Guard {
-    /// Takes the address, or says who has it.
+    /// Takes the address, or says who has it. Any user may hold any name, so that one held by neither root nor
+    /// ourselves proves nothing: then the address goes without a guard, and [`is_free`] has the last word.
     ///
     /// # Errors
     /// [`BindError::Taken`] when another instance holds it.
@@ -109,17 +113,28 @@ impl Guard {
         let refused = |error| BindError::Refused { address, protocol: "guard", error };
         let name = UnixAddr::from_abstract_name(format!("sidestep {address}")).map_err(refused)?;
         match UnixListener::bind_addr(&name) {
-            Ok(listener) => Ok(Self(listener)),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                let pid = UnixStream::connect_addr(&name)
-                    .and_then(|s| Ok(rustix::net::sockopt::socket_peercred(&s)?))
-                    .ok()
-                    .map(|c| c.pid.as_raw_nonzero().get());
-                Err(BindError::Taken { address, pid })
-            }
+            Ok(listener) => Ok(Self(Some(listener))),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => match holder(&name) {
+                Ok(holder) if !is_trusted(holder.uid()) => Ok(Self(None)),
+                // A process of another pid namespace has no id here: the kernel says 0.
+                Ok(holder) => Err(BindError::Taken { address, pid: holder.pid().filter(|&pid| pid > 0) }),
+                Err(_) => Err(BindError::Taken { address, pid: None }),
+            },
             Err(e) => Err(refused(e)),
         }
     }
+}
+
+/// Who holds a name: SO_PEERCRED of a connection to it (unix(7)).
+fn holder(name: &UnixAddr) -> io::Result<UCred> {
+    let stream = UnixStream::connect_addr(name)?;
+    stream.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async { tokio::net::UnixStream::from_std(stream)?.peer_cred() })
+}
+
+fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
 /// Whether nobody listens at `address` yet, not even with SO_REUSEPORT. To be asked about every address before the

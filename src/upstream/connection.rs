@@ -205,16 +205,23 @@ impl Connection {
                 if self.is_silent() {
                     Some(Lost::Silent) // the timeouts have been counted
                 } else {
-                    if end.is_err() && self.waiting.get() > 0 && self.judged {
-                        self.standing.failed(self.began, "its connections break");
+                    if let Err(error) = end
+                        && self.waiting.get() > 0
+                        && self.judged
+                    {
+                        self.standing.failed(self.began, &format!("its connections break: {error}"));
                     }
                     None
                 }
             }
-            Ok(Err(_)) | Err(_) => {
+            failed => {
                 counters.open_failed.bump();
                 if self.judged {
-                    self.standing.failed(self.began, "it cannot be connected to");
+                    let why = match failed {
+                        Ok(Err(error)) => error.to_string(),
+                        _ => format!("no handshake within {:?}", settings.connect_timeout),
+                    };
+                    self.standing.failed(self.began, &format!("it cannot be connected to: {why}"));
                 }
                 Some(Lost::Unreachable)
             }

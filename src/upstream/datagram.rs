@@ -23,7 +23,7 @@ pub async fn exchange(standing: &Standing, query: &Query) -> Reply {
     let reply = attempt(standing, query).await;
     match &reply {
         Ok(_) => standing.heard(began.elapsed(), true),
-        Err(_) => standing.failed(began, "it cannot be reached"),
+        Err(error) => standing.failed(began, &format!("it cannot be reached: {error}")),
     }
     reply.map_err(|_| Lost::Unreachable)
 }
