@@ -249,6 +249,7 @@ impl Connection {
         let outbox = Rc::clone(&self.outbox);
         // While a flight is on its way the client is not idle, unless it does not read.
         let patience = if waiting > 0 && !output { None } else { Some(self.active + idle) };
+        let mut more = false;
         tokio::select! {
             ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
                 let ready = ready?;
@@ -256,7 +257,7 @@ impl Connection {
                     self.write()?;
                 }
                 if ready.is_readable() && reading {
-                    self.read()?;
+                    more = self.read()?;
                 }
             }
             () = outbox.arrived.notified() => {
@@ -267,6 +268,10 @@ impl Connection {
                 return Err(if waiting == 0 && !output && self.input.is_empty() { End::Closed } else { End::TimedOut });
             }
         }
+        if more {
+            // Who asks faster than we answer would never let go of the thread.
+            tokio::task::yield_now().await;
+        }
         Ok(())
     }
 
@@ -275,18 +280,19 @@ impl Connection {
         self.outbox.waiting.get() >= pipeline || self.outbox.bytes.borrow().len() >= OUTPUT
     }
 
-    fn read(&mut self) -> Result<(), End> {
+    /// Reads what is there, up to [`READ`] bytes; whether there may be more.
+    fn read(&mut self) -> Result<bool, End> {
         let start = self.input.len();
         self.input.resize(start + READ, 0);
         let read = self.stream.try_read(&mut self.input[start..]);
         self.input.truncate(start + read.as_ref().copied().unwrap_or(0));
         match read {
             Ok(0) => self.ended = true,
-            Ok(_) => {}
+            Ok(n) => return Ok(n == READ),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e.into()),
         }
-        Ok(())
+        Ok(false)
     }
 
     fn write(&mut self) -> Result<(), End> {

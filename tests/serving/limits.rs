@@ -1,6 +1,6 @@
 //! TCP clients: answered as answers come, bounded in what they cost, never in each other's way.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use crate::client::{Tcp, edns_query, frame, query};
@@ -191,4 +191,34 @@ fn a_client_has_so_many_queries_under_way_and_all_are_answered() {
     let mut ids: Vec<_> = std::iter::from_fn(|| tcp.receive()).map(|m| word(&m, 0)).collect();
     ids.sort_unstable();
     assert_eq!(ids, (0..12).collect::<Vec<_>>());
+}
+
+/// It writes and reads as fast as it can, on the thread that the others are on.
+#[test]
+fn a_client_that_asks_faster_than_we_answer_does_not_hold_up_others() {
+    let upstream = upstream();
+    let program = Program::start(&config(&upstream, "tcp_queries = 4294967295", ""));
+    program.udp().ask(&query(1, "warm.test", 1));
+    let greedy = program.tcp().0;
+    let mut reader = greedy.try_clone().unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 18];
+        while reader.read(&mut buffer).is_ok_and(|n| n > 0) {}
+    });
+    let mut writer = greedy.try_clone().unwrap();
+    let writing = std::thread::spawn(move || {
+        let many = frame(&query(2, "warm.test", 1)).repeat(1000);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(5) && writer.write_all(&many).is_ok() {}
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    for id in 0..20 {
+        program.udp().ask(&query(id, "warm.test", 1));
+    }
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(!writing.is_finished(), "all the while it asks");
+    greedy.shutdown(std::net::Shutdown::Both).unwrap();
+    writing.join().unwrap();
+    reading.join().unwrap();
 }
