@@ -19,8 +19,15 @@ const REPLY: usize = 4096;
 /// Asks and waits for the reply. What comes with another id or question is counted and dropped, and the
 /// wait goes on: it may be a forgery that wants to be first.
 pub async fn exchange(standing: &Standing, query: &Query) -> Reply {
+    let address = standing.server.address;
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    // No descriptor or port left: that is no fault of the server's.
+    let socket = UdpSocket::bind(any).await.map_err(|_| Lost::Limit)?;
     let began = Instant::now();
-    let reply = attempt(standing, query).await;
+    let reply = attempt(standing, query, &socket).await;
     match &reply {
         Ok(_) => standing.heard(began.elapsed(), true),
         Err(error) => standing.failed(began, &format!("it cannot be reached: {error}")),
@@ -28,14 +35,8 @@ pub async fn exchange(standing: &Standing, query: &Query) -> Reply {
     reply.map_err(|_| Lost::Unreachable)
 }
 
-async fn attempt(standing: &Standing, query: &Query) -> io::Result<Vec<u8>> {
-    let address = standing.server.address;
-    let any: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(address).await?;
+async fn attempt(standing: &Standing, query: &Query, socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    socket.connect(standing.server.address).await?;
     let id = rand::random();
     let mut buffer = Vec::with_capacity(REPLY);
     query.write(id, Transport::Udp, &mut buffer);

@@ -222,3 +222,22 @@ fn a_client_that_asks_faster_than_we_answer_does_not_hold_up_others() {
     writing.join().unwrap();
     reading.join().unwrap();
 }
+
+#[test]
+fn no_descriptor_left_is_no_fault_of_the_upstream() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let upstream = upstream();
+    let config = config(&upstream, "", "").replace("upstreams = [\"", "upstreams = [\"udp://");
+    let program = Program::start(&config);
+    let pid = Pid::from_raw(program.pid().try_into().unwrap());
+    let before = rustix::process::getrlimit(Resource::Nofile);
+    let none = Rlimit { current: Some(3), ..before };
+    prlimit(pid, Resource::Nofile, none).unwrap();
+    for id in 0..5 {
+        let answer = program.udp().ask(&query(id, &format!("{id}.test"), 1));
+        assert_eq!(answer[3] & 15, 2, "SERVFAIL: there is no socket to ask with");
+    }
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    assert_eq!(program.logged("taken out"), 0);
+    assert_eq!(program.udp().ask(&query(9, "0.test", 1))[3] & 15, 0, "and nothing is remembered of it");
+}
