@@ -89,16 +89,15 @@ impl Batch {
         self.received = 0;
         self.used = 0;
         self.queued.clear();
-        for i in 0..self.capacity {
-            self.vectors[i] =
-                libc::iovec { iov_base: self.queries[i].as_mut_ptr().cast(), iov_len: QUERY_SIZE };
-            let header = &mut self.incoming[i].msg_hdr;
-            header.msg_name = ptr::from_mut(&mut self.names[i]).cast();
+        let parts = Pointers::of(self);
+        for (i, message) in self.incoming.iter_mut().enumerate() {
+            let header = &mut message.msg_hdr;
             // "The caller should set this field to the buffer's size before the call": recv(2).
+            header.msg_name = parts.name(i).cast();
             header.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as u32;
-            header.msg_iov = ptr::from_mut(&mut self.vectors[i]);
+            header.msg_iov = parts.vector(i, parts.query(i), QUERY_SIZE);
             header.msg_iovlen = 1;
-            header.msg_control = ptr::from_mut(&mut self.controls[i]).cast();
+            header.msg_control = parts.control(i).cast();
             header.msg_controllen = mem::size_of::<Control>() as _;
         }
         // SAFETY: `incoming` holds `capacity` headers, and each points at a name, one vector, one query buffer
@@ -127,11 +126,6 @@ impl Batch {
     pub fn query(&self, i: usize) -> &[u8] {
         let len = self.incoming[..self.received][i].msg_len as usize;
         &self.queries[i][..len.min(QUERY_SIZE)]
-    }
-
-    /// Whether datagram `i` was longer than [`QUERY_SIZE`].
-    pub fn cut(&self, i: usize) -> bool {
-        self.incoming[..self.received][i].msg_hdr.msg_flags & libc::MSG_TRUNC != 0
     }
 
     /// Who sent datagram `i`; `None` for an address family that is not IP.
@@ -163,21 +157,20 @@ impl Batch {
     /// was asked. Returns how many the kernel took; the rest is dropped, as the network might have done.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> usize {
         let total = self.queued.len();
+        let parts = Pointers::of(self);
         for (n, q) in self.queued.iter().enumerate() {
             let from = self.incoming[q.slot].msg_hdr;
-            self.vectors[n] =
-                libc::iovec { iov_base: self.answers[q.start..].as_mut_ptr().cast(), iov_len: q.len };
             let header = &mut self.outgoing[n].msg_hdr;
-            header.msg_name = ptr::from_mut(&mut self.names[q.slot]).cast();
+            header.msg_name = parts.name(q.slot).cast();
             header.msg_namelen = from.msg_namelen;
-            header.msg_iov = ptr::from_mut(&mut self.vectors[n]);
+            header.msg_iov = parts.vector(n, parts.answer(q.start), q.len);
             header.msg_iovlen = 1;
             header.msg_control = ptr::null_mut();
             header.msg_controllen = 0;
             if from.msg_controllen > 0
                 && let Some(local) = local_address(&from)
             {
-                write_local_address(&mut self.controls[q.slot], local, header);
+                write_local_address(parts.control(q.slot), local, header);
             }
         }
         let (mut sent, mut next) = (0, 0);
@@ -207,6 +200,53 @@ impl Batch {
     }
 }
 
+/// Where each buffer of a [`Batch`] begins. All pointers that the kernel gets stem from one of these: making the
+/// next one takes no reference to the buffer, and so never invalidates those made before.
+struct Pointers {
+    queries: *mut [u8; QUERY_SIZE],
+    names: *mut libc::sockaddr_storage,
+    controls: *mut Control,
+    vectors: *mut libc::iovec,
+    answers: *mut u8,
+}
+
+impl Pointers {
+    fn of(batch: &mut Batch) -> Self {
+        Self {
+            queries: batch.queries.as_mut_ptr(),
+            names: batch.names.as_mut_ptr(),
+            controls: batch.controls.as_mut_ptr(),
+            vectors: batch.vectors.as_mut_ptr(),
+            answers: batch.answers.as_mut_ptr(),
+        }
+    }
+
+    fn query(&self, i: usize) -> *mut libc::c_void {
+        self.queries.wrapping_add(i).cast()
+    }
+
+    fn name(&self, i: usize) -> *mut libc::sockaddr_storage {
+        self.names.wrapping_add(i)
+    }
+
+    fn control(&self, i: usize) -> *mut Control {
+        self.controls.wrapping_add(i)
+    }
+
+    fn answer(&self, start: usize) -> *mut libc::c_void {
+        self.answers.wrapping_add(start).cast()
+    }
+
+    /// Vector `i`, set to `len` bytes at `base`.
+    fn vector(&self, i: usize, base: *mut libc::c_void, len: usize) -> *mut libc::iovec {
+        let vector = self.vectors.wrapping_add(i);
+        // SAFETY: callers count `i` along headers, of which there are as many as vectors; nothing else refers
+        // to the vectors meanwhile.
+        unsafe { vector.write(libc::iovec { iov_base: base, iov_len: len }) };
+        vector
+    }
+}
+
 /// Sends one answer later than its batch: a miss.
 ///
 /// # Errors
@@ -222,7 +262,7 @@ pub fn send_to(socket: BorrowedFd<'_>, peer: &Peer, answer: &[u8]) -> io::Result
     header.msg_iov = ptr::from_mut(&mut vector);
     header.msg_iovlen = 1;
     if let Some(local) = peer.local {
-        write_local_address(&mut control, local, &mut header);
+        write_local_address(&raw mut control, local, &mut header);
     }
     // SAFETY: the header points at the address, the vector, the answer and the control buffer above, all of
     // which outlive the call; sendmsg writes to none of them.
@@ -298,10 +338,10 @@ fn local_address(header: &libc::msghdr) -> Option<(IpAddr, u32)> {
 }
 
 /// Makes an answer leave from `local`.
-fn write_local_address(control: &mut Control, local: (IpAddr, u32), header: &mut libc::msghdr) {
-    header.msg_control = ptr::from_mut(control).cast();
+fn write_local_address(control: *mut Control, local: (IpAddr, u32), header: &mut libc::msghdr) {
+    header.msg_control = control.cast();
     header.msg_controllen = mem::size_of::<Control>() as _;
-    // SAFETY: the control buffer has room for either structure (CMSG_SPACE is 32 and 40 bytes of its 64) and
+    // SAFETY: the control buffer lives, nothing else refers to it, and it has room for either structure (CMSG_SPACE is 32 and 40 bytes of its 64) and
     // is aligned for cmsghdr; the length is set to what was written.
     unsafe {
         let c = libc::CMSG_FIRSTHDR(header);
@@ -391,14 +431,13 @@ mod tests {
     }
 
     #[test]
-    fn a_query_longer_than_its_slot_is_cut_and_said_to_be() {
+    fn a_query_longer_than_its_slot_is_cut() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.send_to(&[7; QUERY_SIZE + 1], server.local_addr().unwrap()).unwrap();
         client.send_to(&[8; QUERY_SIZE], server.local_addr().unwrap()).unwrap();
         let mut batch = Batch::new(2);
         assert_eq!(batch.receive(server.as_fd()).unwrap(), 2);
-        assert!(batch.cut(0) && !batch.cut(1));
         assert_eq!((batch.query(0).len(), batch.query(1).len()), (QUERY_SIZE, QUERY_SIZE));
     }
 }
