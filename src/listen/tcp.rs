@@ -24,7 +24,9 @@ use crate::wire::MESSAGE_MAX;
 use super::front::{Client, Front, Held, Protocol, Verdict};
 
 /// Answers that a client has not read yet, in bytes; beyond it no more of its queries are looked at.
-const OUTPUT: usize = 128 << 10;
+const OUTPUT: usize = 64 << 10;
+/// Beyond these, with the answers that were under way then, the client is sent away.
+const OUTPUT_MAX: usize = 512 << 10;
 /// The longest query that is read. One is some 40 bytes; padded ones (RFC 8467) 128.
 const QUERY_MAX: usize = 4096;
 /// Bytes read at once.
@@ -150,7 +152,7 @@ enum End {
     Closed,
     /// It has asked as much as one connection may.
     Full,
-    /// Nothing came, or nothing was read, for too long.
+    /// Nothing came, or nothing was read, for too long or of too much.
     TimedOut,
     /// An error, a message cut short, or one that is too long.
     Broken,
@@ -261,8 +263,10 @@ impl Connection {
                 }
             }
             () = outbox.arrived.notified() => {
-                self.active = Instant::now();
                 self.write()?;
+                if outbox.bytes.borrow().len() > OUTPUT_MAX {
+                    return Err(End::TimedOut);
+                }
             }
             () = tokio::time::sleep_until(patience.unwrap_or(self.active)), if patience.is_some() => {
                 return Err(if waiting == 0 && !output && self.input.is_empty() { End::Closed } else { End::TimedOut });
@@ -303,6 +307,9 @@ impl Connection {
         match self.stream.try_write(&bytes) {
             Ok(n) => {
                 bytes.drain(..n);
+                if bytes.is_empty() && bytes.capacity() > READ {
+                    *bytes = Vec::new(); // most connections are idle most of the time
+                }
                 self.active = Instant::now();
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::client::{Tcp, edns_query, frame, query};
 use crate::program::{Program, config, wait_for};
 use crate::support::message::*;
-use crate::support::scripted::{Action, Order, Scripted};
+use crate::support::scripted::{Action, Order, Query, Scripted};
 
 /// Names that begin with "slow" take half a second.
 fn upstream() -> Scripted {
@@ -98,6 +98,33 @@ fn a_client_that_asks_far_too_much_still_reads_its_answers() {
     // What it has no room for waits in our kernel: a reset would take it away.
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(std::iter::from_fn(|| tcp.receive()).count(), 500);
+}
+
+/// The answers that were under way when it stopped reading are some 8 MB.
+#[test]
+fn a_client_that_does_not_read_large_answers_is_sent_away() {
+    let upstream = Scripted::start(Order::AtOnce, |q| match q.name.starts_with("large") {
+        true => vec![Action::Wait(Duration::from_millis(500)), Action::Message(large(q))],
+        false => vec![Action::Answer],
+    });
+    let program = Program::start(&config(&upstream, "tcp_idle = \"1h\"", ""));
+    let mut tcp = Tcp::narrow(program.address);
+    let queries: Vec<u8> = (0..128).flat_map(|i| frame(&query(i, &format!("large{i}.test"), 16))).collect();
+    tcp.0.write_all(&queries).unwrap();
+    wait_for("sent away", || program.metric("tcp_closed_connections_total{reason=\"timeout\"}") == 1.0);
+    assert_eq!(program.metric("tcp_connections"), 0.0);
+}
+
+/// An answer of some 64 KB: one TXT record of many strings.
+fn large(query: &Query) -> Vec<u8> {
+    let text = [&[255][..], &[b'x'; 255]].concat().repeat(250);
+    let mut message = query.rcode(0);
+    message.truncate(12 + query.name.len() + 2 + 4);
+    message[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
+    message.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60]);
+    message.extend((text.len() as u16).to_be_bytes());
+    message.extend(text);
+    message
 }
 
 #[test]
