@@ -499,6 +499,33 @@ fn truncated_answers_are_asked_for_again_over_tcp() {
 }
 
 #[test]
+fn a_datagram_longer_than_our_room_is_asked_for_again_over_tcp() {
+    worker(async {
+        let server = Scripted::start(Order::AtOnce, |q| match q.tcp {
+            true => vec![Action::Answer],
+            false => vec![Action::Message([q.answer(), vec![0; 5000]].concat())],
+        });
+        let bench = Bench::new(Transport::Udp, &[&server]);
+        bench.good("long.test").await;
+        assert_eq!(bench.counters[0].truncated.get(), 1);
+    });
+}
+
+#[test]
+fn nonsense_is_not_given_out_before_the_others_were_asked() {
+    worker(async {
+        let cut = |q: &Query| q.answer()[..q.answer().len() - 3].to_vec();
+        let first = Scripted::start(Order::AtOnce, move |q| vec![Action::Message(cut(q))]);
+        let second = Scripted::good();
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let bench = Bench::new(transport, &[&first, &second]);
+            bench.good("name.test").await;
+            assert_eq!(bench.counters[0].taken_out.get(), 0);
+        }
+    });
+}
+
+#[test]
 fn slow_names_do_not_take_a_server_out() {
     worker(async {
         let server = Scripted::start(Order::InOrder, |q| match q.name.starts_with("slow") {

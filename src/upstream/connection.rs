@@ -216,14 +216,15 @@ impl Connection {
             }
             failed => {
                 counters.open_failed.bump();
-                if self.judged {
-                    let why = match failed {
-                        Ok(Err(error)) => error.to_string(),
-                        _ => format!("no handshake within {:?}", settings.connect_timeout),
-                    };
+                let why = match failed {
+                    Ok(Err(error)) if is_ours(&error) => None,
+                    Ok(Err(error)) => Some(error.to_string()),
+                    _ => Some(format!("no handshake within {:?}", settings.connect_timeout)),
+                };
+                if let Some(why) = why.as_ref().filter(|_| self.judged) {
                     self.standing.failed(self.began, &format!("it cannot be connected to: {why}"));
                 }
-                Some(Lost::Unreachable)
+                Some(if why.is_some() { Lost::Unreachable } else { Lost::Limit })
             }
         };
         self.phase.set(Phase::Closed);
@@ -254,7 +255,10 @@ impl Connection {
                 }
                 readable = stream.readable() => {
                     readable?;
-                    self.read(stream, &mut inbox)?;
+                    if self.read(stream, &mut inbox)? {
+                        // A server that sends without pause must not keep the thread to itself.
+                        tokio::task::yield_now().await;
+                    }
                 }
                 () = self.wake.notified() => {}
                 () = &mut alarm => {
@@ -304,14 +308,15 @@ impl Connection {
         }
     }
 
-    fn read(&self, stream: &TcpStream, inbox: &mut Vec<u8>) -> io::Result<()> {
+    /// Reads what is there, and hands out the whole replies in it; whether there may be more.
+    fn read(&self, stream: &TcpStream, inbox: &mut Vec<u8>) -> io::Result<bool> {
         inbox.reserve(READ);
-        match stream.try_read_buf(inbox) {
+        let more = match stream.try_read_buf(inbox) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Ok(n) => n >= READ,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(e) => return Err(e),
-        }
+        };
         self.heard.set(Instant::now());
         self.strikes.set(0);
         let mut rest = inbox.as_slice();
@@ -326,7 +331,7 @@ impl Connection {
         if inbox.is_empty() {
             *inbox = Vec::new(); // most connections are idle most of the time
         }
-        Ok(())
+        Ok(more)
     }
 
     /// A message came. What matches no open query is counted and dropped: the query stays open.
@@ -357,6 +362,12 @@ async fn connect(address: std::net::SocketAddr, settings: &Settings) -> io::Resu
     socket.set_nodelay(true)?;
     socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(settings.try_timeout * 2))?;
     socket.connect(address).await
+}
+
+/// Whether a connection was not made for want of descriptors, ports or memory: no fault of the server's.
+fn is_ours(error: &io::Error) -> bool {
+    use libc::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(error.raw_os_error(), Some(EADDRNOTAVAIL | EMFILE | ENFILE | ENOBUFS | ENOMEM))
 }
 
 /// A query that is open on a connection, as the one who waits for it holds it.

@@ -45,6 +45,9 @@ async fn attempt(standing: &Standing, query: &Query, socket: &UdpSocket) -> io::
         buffer.clear();
         socket.recv_buf(&mut buffer).await?;
         if message::id(&buffer) == Some(id) && query.is_answered_by(&buffer) {
+            if buffer.len() >= REPLY {
+                message::truncate(&mut buffer); // the kernel has cut it: the rest is to be had over TCP
+            }
             buffer.shrink_to_fit();
             return Ok(buffer);
         }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Ask, Transport};
+use crate::wire::records;
 
 /// The length of the header (RFC 1035 section 4.1.1).
 pub const HEADER: usize = 12;
@@ -121,6 +122,18 @@ pub fn rcode(message: &[u8]) -> u8 {
 /// Whether the TC bit is set.
 pub fn is_truncated(message: &[u8]) -> bool {
     message.get(2).is_some_and(|b| b & 0x02 != 0)
+}
+
+/// Sets the TC bit.
+pub fn truncate(message: &mut [u8]) {
+    if let Some(b) = message.get_mut(2) {
+        *b |= 0x02;
+    }
+}
+
+/// Whether the message is what its header promises, record by record.
+pub fn is_whole(message: &[u8]) -> bool {
+    records::walk(message).is_ok_and(|mut walk| walk.all(|record| record.is_ok()))
 }
 
 /// Whether the message carries an OPT record.

@@ -332,13 +332,15 @@ impl Chance {
     }
 }
 
-/// How little a reply says: 0 for an answer, then truncated ones, then errors.
+/// How little a reply says: 0 for an answer, then truncated ones, then errors, then nonsense.
 fn poorness(reply: &[u8]) -> u8 {
     match message::rcode(reply) {
         SERVFAIL => 2,
         REFUSED => 3,
         NOTIMP => 4,
         FORMERR => 5,
-        _ => u8::from(message::is_truncated(reply)),
+        _ if message::is_truncated(reply) => 1,
+        _ if !message::is_whole(reply) => 6,
+        _ => 0,
     }
 }
