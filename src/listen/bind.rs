@@ -12,9 +12,10 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::unix::UCred;
 
 use super::batch;
@@ -127,8 +128,12 @@ impl Guard {
 
 /// Who holds a name: SO_PEERCRED of a connection to it (unix(7)).
 fn holder(name: &UnixAddr) -> io::Result<UCred> {
-    let stream = UnixStream::connect_addr(name)?;
-    stream.set_nonblocking(true)?;
+    // Nobody accepts these connections; when its backlog is full, the kernel says so rather than wait.
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let path = [b"\0", name.as_abstract_name().unwrap_or_default()].concat();
+    socket.connect(&SockAddr::unix(std::ffi::OsStr::from_bytes(&path))?)?;
+    let stream = UnixStream::from(socket);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async { tokio::net::UnixStream::from_std(stream)?.peer_cred() })
 }
@@ -256,6 +261,16 @@ mod tests {
         let error = Guard::take(address).unwrap_err();
         let message = error.to_string();
         assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
+    }
+
+    #[test]
+    fn the_holder_is_found_however_often_it_was_asked_for() {
+        let address = "127.0.0.1:54320".parse().unwrap();
+        let _guard = Guard::take(address).unwrap();
+        // More than any backlog (net.core.somaxconn is 4096): nobody accepts these connections.
+        for _ in 0..5000 {
+            assert!(matches!(Guard::take(address), Err(BindError::Taken { .. })));
+        }
     }
 
     #[test]

@@ -325,7 +325,7 @@ impl Resolver {
         let zone = &miss.route.counters;
         let manner = self.manner(now);
         let mut desk = self.desk.borrow_mut();
-        match &miss.stale {
+        match miss.stale.as_ref().filter(|stale| stale.is_usable(now)) {
             Some(stale) => desk.answer(waiter, Outcome::Stale(stale), manner, zone),
             None => desk.refuse(waiter, extended_error::OTHER, zone),
         }

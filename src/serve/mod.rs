@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tracing::{error, info, warn};
@@ -84,6 +85,7 @@ struct Supervisor {
 impl Supervisor {
     /// Everything up to the workers running.
     fn start(config: Config, flags: Flags, log: LogHandle) -> Result<Rc<Self>, Fatal> {
+        raise_descriptor_limit();
         let count = config.listen.workers.unwrap_or_else(default_workers);
         let mut guards = Vec::new();
         let mut addresses = Vec::new();
@@ -212,8 +214,7 @@ impl Supervisor {
             Ok(config) => config,
             Err(problem) => return self.refuse_reload(why, &problem),
         };
-        self.registry.borrow_mut().forget_loops();
-        let snapshot = match self.registry.borrow_mut().snapshot(&config) {
+        let snapshot = match self.registry.borrow_mut().fresh_snapshot(&config) {
             Ok(snapshot) => Arc::new(snapshot),
             Err(problem) => return self.refuse_reload(why, &problem),
         };
@@ -301,6 +302,16 @@ fn who_asks_whom(snapshot: &Snapshot) -> Vec<String> {
         servers.join(", ")
     };
     snapshot.zones.iter().map(|zone| format!("zone {} asks {}", zone.display, servers(zone))).collect()
+}
+
+/// Clients and upstreams may take thousands of descriptors; the usual soft limit of 1024 is for programs that use
+/// select(2), and the hard one is what the administrator means (getrlimit(2)).
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit of open files stays at {:?}", limit.current);
+    }
 }
 
 /// One per core, at most [`listen::WORKERS`]' default.

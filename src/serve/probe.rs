@@ -42,6 +42,7 @@ impl Probes {
         let upstreams = Rc::clone(
             self.upstreams.borrow_mut().get_or_insert_with(|| Rc::new(Upstreams::new(snapshot.upstream))),
         );
+        upstreams.configure(snapshot.upstream);
         let loops = snapshot.probes.iter().map(|probe| find_loop(&upstreams, probe));
         let unanswered: Vec<u32> = supervisor.readiness.borrow().unanswered().collect();
         let zones = snapshot.zones.iter().filter(|zone| unanswered.contains(&zone.id));

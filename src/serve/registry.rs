@@ -57,14 +57,18 @@ impl Registry {
         Ok(Snapshot { zones, servers, resolve: config.resolve.clone(), upstream: config.upstream, probes })
     }
 
-    /// Leaves a server out of all snapshots from now on, until [`forget_loops`](Self::forget_loops).
-    pub fn leave_out(&mut self, server: Server) {
-        self.looping.push(server);
+    /// As [`snapshot`](Self::snapshot), and servers that were left out get another chance.
+    ///
+    /// # Errors
+    /// As there; they stay left out then.
+    pub fn fresh_snapshot(&mut self, config: &Config) -> Result<Snapshot, Problem> {
+        let looping = std::mem::take(&mut self.looping);
+        self.snapshot(config).inspect_err(|_| self.looping = looping)
     }
 
-    /// Gives servers that were left out another chance.
-    pub fn forget_loops(&mut self) {
-        self.looping.clear();
+    /// Leaves a server out of all snapshots from now on, until [`fresh_snapshot`](Self::fresh_snapshot).
+    pub fn leave_out(&mut self, server: Server) {
+        self.looping.push(server);
     }
 
     fn zone(&mut self, zone: &ZoneConfig, servers: &[Server], all: &[Server]) -> Zone {
