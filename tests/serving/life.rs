@@ -36,7 +36,8 @@ fn a_server_that_asks_us_is_left_out_and_the_other_makes_us_ready() {
         config.lines().map(|l| if l.starts_with("upstreams") { both.as_str() } else { l }).collect();
     let program = Program::start(&lines.join("\n"));
     assert_eq!(program.logged(&format!("udp://{address} sends our own questions back")), 1);
-    assert_eq!(program.logged("ready: every zone"), 1);
+    // Twice, where the good one had answered before the loop was found: the zone is answered for anew.
+    assert!((1..=2).contains(&program.logged("ready: every zone")), "{:?}", program.log());
     assert_eq!(rcode(&program.udp().ask(&query(1, "a.test", 1))), 0);
 }
 
