@@ -231,7 +231,11 @@ impl Connection {
         drop(settings);
 
         let full = self.queries >= most;
-        self.take_queries(pipeline, most)?;
+        if self.take_queries(pipeline, most)? && !self.is_behind(pipeline) {
+            // The client took all answers at once. No event will tell of the queries that have come already.
+            tokio::task::yield_now().await;
+            return Ok(());
+        }
         let output = !self.outbox.bytes.borrow().is_empty();
         let waiting = self.outbox.waiting.get();
         if (self.ended || full) && !output && waiting == 0 {
@@ -318,10 +322,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Looks at the whole queries that have come, as long as the client keeps up.
-    fn take_queries(&mut self, pipeline: usize, most: u64) -> Result<(), End> {
+    /// Looks at the whole queries that have come, as long as the client keeps up; whether it did not, so that
+    /// there may be more of them.
+    fn take_queries(&mut self, pipeline: usize, most: u64) -> Result<bool, End> {
         if self.input.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let clients = Rc::clone(&self.seat.clients);
         let round = clients.front.round();
@@ -352,13 +357,14 @@ impl Connection {
                 Verdict::Miss(miss) => self.hand_off(*miss, round.now),
             }
         }
+        let behind = self.is_behind(pipeline);
         if at > 0 {
             self.input.drain(..at);
             self.active = Instant::now();
             self.write()?;
             round.routes.record_hits(&hits, Now::read().since(round.now));
         }
-        Ok(())
+        Ok(behind)
     }
 
     fn hand_off(&self, (miss, held): (Miss, Held), now: Now) {

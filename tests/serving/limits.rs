@@ -115,6 +115,22 @@ fn a_client_that_does_not_read_large_answers_is_sent_away() {
     assert_eq!(program.metric("tcp_connections"), 0.0);
 }
 
+#[test]
+fn a_client_that_asks_for_many_large_answers_at_once_gets_them_all() {
+    let upstream = Scripted::start(Order::AtOnce, |q| vec![Action::Message(large(q))]);
+    let program = Program::start(&config(&upstream, "", ""));
+    let mut tcp = program.tcp();
+    let ask = |id| frame(&query(id, "large.test", 16));
+    tcp.0.write_all(&ask(0)).unwrap();
+    assert!(tcp.receive().is_some(), "now it is cached");
+    tcp.0.write_all(&(1..=20).flat_map(ask).collect::<Vec<_>>()).unwrap();
+    tcp.0.shutdown(std::net::Shutdown::Write).unwrap();
+    let ids: Vec<_> = std::iter::from_fn(|| tcp.receive()).map(|m| word(&m, 0)).collect();
+    assert_eq!(ids, (1..=20).collect::<Vec<_>>());
+    wait_for("closed", || program.metric("tcp_connections") == 0.0);
+    assert_eq!(program.metric("tcp_closed_connections_total{reason=\"broken\"}"), 0.0);
+}
+
 /// An answer of some 64 KB: one TXT record of many strings.
 fn large(query: &Query) -> Vec<u8> {
     let text = [&[255][..], &[b'x'; 255]].concat().repeat(250);
