@@ -38,19 +38,25 @@ pub async fn exchange(standing: &Standing, query: &Query) -> Reply {
 async fn attempt(standing: &Standing, query: &Query, socket: &UdpSocket) -> io::Result<Vec<u8>> {
     socket.connect(standing.server.address).await?;
     let id = rand::random();
-    let mut buffer = Vec::with_capacity(REPLY);
-    query.write(id, Transport::Udp, &mut buffer);
-    socket.send(&buffer).await?;
+    let mut question = Vec::new();
+    query.write(id, Transport::Udp, &mut question);
+    socket.send(&question).await?;
     loop {
-        buffer.clear();
-        socket.recv_buf(&mut buffer).await?;
-        if message::id(&buffer) == Some(id) && query.is_answered_by(&buffer) {
-            if buffer.len() >= REPLY {
-                message::truncate(&mut buffer); // the kernel has cut it: the rest is to be had over TCP
+        socket.readable().await?;
+        // Not on the heap: what is kept of a reply would stand between the holes of buffers that are freed.
+        let mut buffer = [0; REPLY];
+        let reply = match socket.try_recv(&mut buffer) {
+            Ok(len) => &mut buffer[..len],
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(e) => return Err(e),
+        };
+        if message::id(reply) == Some(id) && query.is_answered_by(reply) {
+            if reply.len() >= REPLY {
+                message::truncate(reply); // the kernel has cut it: the rest is to be had over TCP
             }
-            buffer.shrink_to_fit();
-            return Ok(buffer);
+            return Ok(reply.to_vec());
         }
         standing.counters.mismatched.bump();
+        tokio::task::yield_now().await; // there may be many
     }
 }
