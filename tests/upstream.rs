@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use sidestep::cache::{Entry, Rules};
+use sidestep::clock::Now;
 use sidestep::upstream::{
     Ask, Counters, Failure, Group, Policy, Server, Settings, TRIES, Transport, Upstreams,
 };
@@ -501,13 +503,17 @@ fn truncated_answers_are_asked_for_again_over_tcp() {
 #[test]
 fn a_datagram_longer_than_our_room_is_asked_for_again_over_tcp() {
     worker(async {
-        let server = Scripted::start(Order::AtOnce, |q| match q.tcp {
-            true => vec![Action::Answer],
-            false => vec![Action::Message([q.answer(), vec![0; 5000]].concat())],
+        let server = Scripted::start(Order::AtOnce, |q| match (q.tcp, q.name.as_str()) {
+            (true, "broken.test") => vec![Action::Close],
+            (true, _) => vec![Action::Answer],
+            (false, _) => vec![Action::Message([q.answer(), vec![0; 5000]].concat())],
         });
         let bench = Bench::new(Transport::Udp, &[&server]);
         bench.good("long.test").await;
         assert_eq!(bench.counters[0].truncated.get(), 1);
+        let reply = bench.ask("broken.test").await.unwrap();
+        let entry = Entry::from_reply(&reply, &Rules::default(), Now::read()).expect("a whole message");
+        assert!(entry.is_truncated() && rcode(&reply) == 0, "a truncated answer is better than none");
     });
 }
 

@@ -210,6 +210,12 @@ impl Supervisor {
 
     /// Takes over the configuration as it is now, or says why not and keeps the running one.
     fn reload(self: &Rc<Self>, why: &str) {
+        // An editor empties a file before it writes it, a full disk leaves it so; nobody means the defaults by it.
+        if let Some(path) = self.flags.config.as_ref().filter(|p| p.metadata().is_ok_and(|m| m.len() == 0)) {
+            let problem =
+                Problem::new(path.display(), "the file is empty; write it anew, or restart without it");
+            return self.refuse_reload(why, &problem);
+        }
         let config = match Config::load(&self.flags) {
             Ok(config) => config,
             Err(problem) => return self.refuse_reload(why, &problem),

@@ -38,23 +38,20 @@ pub async fn exchange(standing: &Standing, query: &Query) -> Reply {
 async fn attempt(standing: &Standing, query: &Query, socket: &UdpSocket) -> io::Result<Vec<u8>> {
     socket.connect(standing.server.address).await?;
     let id = rand::random();
-    let mut question = Vec::new();
-    query.write(id, Transport::Udp, &mut question);
-    socket.send(&question).await?;
+    let mut buffer = Vec::with_capacity(REPLY);
+    query.write(id, Transport::Udp, &mut buffer);
+    socket.send(&buffer).await?;
     loop {
-        socket.readable().await?;
-        // Not on the heap: what is kept of a reply would stand between the holes of buffers that are freed.
-        let mut buffer = [0; REPLY];
-        let reply = match socket.try_recv(&mut buffer) {
-            Ok(len) => &mut buffer[..len],
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(e) => return Err(e),
-        };
-        if message::id(reply) == Some(id) && query.is_answered_by(reply) {
-            if reply.len() >= REPLY {
-                message::truncate(reply); // the kernel has cut it: the rest is to be had over TCP
-            }
-            return Ok(reply.to_vec());
+        buffer.clear();
+        socket.recv_buf(&mut buffer).await?;
+        if message::id(&buffer) == Some(id) && query.is_answered_by(&buffer) {
+            // A copy, as long as it is: shrunk in place, what is kept would hold a whole buffer's room. What the
+            // kernel has cut is to be had over TCP.
+            return Ok(if buffer.len() >= REPLY {
+                message::truncated(&buffer)
+            } else {
+                buffer.as_slice().to_vec()
+            });
         }
         standing.counters.mismatched.bump();
         tokio::task::yield_now().await; // there may be many

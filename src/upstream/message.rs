@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Ask, Transport};
+use crate::wire::query::Question;
 use crate::wire::records;
 
 /// The length of the header (RFC 1035 section 4.1.1).
@@ -124,11 +125,15 @@ pub fn is_truncated(message: &[u8]) -> bool {
     message.get(2).is_some_and(|b| b & 0x02 != 0)
 }
 
-/// Sets the TC bit.
-pub fn truncate(message: &mut [u8]) {
-    if let Some(b) = message.get_mut(2) {
-        *b |= 0x02;
+/// The header and the question, with TC set: what is whole of a message that was cut.
+pub fn truncated(message: &[u8]) -> Vec<u8> {
+    let question = message.get(HEADER..).and_then(|m| Question::read(m).ok()).map_or(&[][..], |q| q.bytes);
+    let mut short = [&message[..message.len().min(4)], &[0, 0, 0, 0, 0, 0, 0, 0], question].concat();
+    if let Some(counts) = short.get_mut(2..6) {
+        counts[0] |= 0x02;
+        counts[3] = u8::from(!question.is_empty());
     }
+    short
 }
 
 /// Whether the message is what its header promises, record by record.

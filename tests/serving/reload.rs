@@ -78,6 +78,16 @@ fn a_bad_file_changes_nothing_and_is_counted() {
 }
 
 #[test]
+fn an_emptied_file_changes_nothing() {
+    let upstream = says(1);
+    let mut program = Program::start(&config(&upstream, "", ""));
+    program.rewrite("");
+    program.wait_for_log("the file is empty");
+    assert_eq!(address(&program, "www.test"), 1);
+    assert_eq!(program.metric("reloads_total{result=\"failed\"}"), 1.0);
+}
+
+#[test]
 fn what_needs_a_restart_is_said() {
     let upstream = says(1);
     let good = config(&upstream, "", "");
