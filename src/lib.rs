@@ -53,6 +53,8 @@ pub mod config;
 pub mod count;
 pub mod limit;
 pub mod listen;
+pub mod netlink;
+pub mod node;
 pub mod resolve;
 pub mod serve;
 pub mod telemetry;

@@ -1,0 +1,1 @@
+//! The link: an interface that carries our addresses.

@@ -1,0 +1,224 @@
+//! The node: addresses for pods, and packets that go past DNAT and connection tracking.
+//!
+//! ```text
+//!                        pod or host client
+//!                              | to 169.254.20.10:53
+//!                              v
+//!              raw: do we answer?  ----- no ----> tracked > sleeping DNAT > cluster DNS      fail-open
+//!                              | yes
+//!                              v NOTRACK
+//!                        our sockets on the link's address
+//! ```
+//!
+//! # What is put up, and in which order
+//!
+//! 1. The listeners bind (IP_FREEBIND: the address need not be there yet). A busy port, a second instance or a
+//!    configuration error ends the start here, and nothing has been touched.
+//! 2. [`link`]: an interface that carries the addresses as /32 and /128.
+//! 3. The rules ([`rules`]), made from one table by [`nftables`] or [`iptables`].
+//! 4. A question to ourselves at each address. With nftables, the answer itself is what wakes the rules: NOTRACK
+//!    matches only addresses that we have answered from within the last two seconds. With iptables the question
+//!    comes before the rows that catch clients.
+//!
+//! At the end: connections on the cluster's address drain, NOTRACK goes, the rest drains, sockets close. The link
+//! and the sleeping rows stay, so that a restart loses as little as a crash; `sidestep teardown` takes them away.
+//!
+//! # Three ways to fail open
+//!
+//! - The process dies: the nftables table belongs to a netlink socket of ours (flag `owner`, Linux 5.12) and the
+//!   kernel removes it as it closes our descriptors.
+//! - It hangs or is stopped: without answers for two seconds the addresses leave the set, and NOTRACK with them. The
+//!   same happens after a crash on kernels without owner tables.
+//! - A part of it hangs: the watchdog ends the process, and the first way applies.
+//!
+//! # Who keeps it so
+//!
+//! The check runs on netlink events and once a minute; what others have taken away or changed is put back and
+//! counted by kind.
+
+pub mod iptables;
+pub mod link;
+pub mod nftables;
+pub mod rules;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::limit::Limit;
+
+/// Addresses on our link.
+pub const ADDRESSES: Limit<usize> = Limit::new(0, 0, 16);
+/// Servers of the cluster DNS that the sleeping rows spread clients over.
+pub const FALLBACKS: Limit<usize> = Limit::new(0, 0, 16);
+/// How often everything is looked at even though no event said so.
+pub const CHECK_EVERY: Limit<Duration> =
+    Limit::new(Duration::from_secs(1), Duration::from_secs(60), Duration::from_secs(3600));
+/// How long the process may leave its own questions unanswered before the watchdog ends it.
+pub const WATCHDOG: Limit<Duration> =
+    Limit::new(Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(300));
+
+/// Section `[node]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The addresses that we hold; none: this is no node, and nothing is touched.
+    pub addresses: Vec<IpAddr>,
+    /// The link's name: 1 to 15 bytes (IFNAMSIZ).
+    pub interface: String,
+    /// What it is.
+    pub link: LinkKind,
+    /// Who filters packets.
+    pub firewall: FirewallKind,
+    /// Whether clients reach the cluster DNS without us.
+    pub fail_open: bool,
+    /// The cluster's domain: the zone that holds it names the servers to fall back to.
+    pub cluster_domain: String,
+    /// Whether our own connections to pods behind `svc://` targets go untracked.
+    pub notrack_upstream: bool,
+    /// See [`CHECK_EVERY`].
+    pub check_every: Duration,
+    /// See [`WATCHDOG`].
+    pub watchdog: Duration,
+    /// Whether link and sleeping rows go at the end, too.
+    pub teardown_on_exit: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            interface: "nodelocaldns".to_owned(),
+            link: LinkKind::Auto,
+            firewall: FirewallKind::Auto,
+            fail_open: true,
+            cluster_domain: "cluster.local".to_owned(),
+            notrack_upstream: false,
+            check_every: CHECK_EVERY.default,
+            watchdog: WATCHDOG.default,
+            teardown_on_exit: false,
+        }
+    }
+}
+
+/// What carries the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LinkKind {
+    /// A dummy where the kernel has it, else an empty bridge, else loopback. An existing link of ours is kept as it is.
+    #[default]
+    Auto,
+    /// A dummy (CONFIG_DUMMY).
+    Dummy,
+    /// A bridge without ports (CONFIG_BRIDGE).
+    Bridge,
+    /// A tun that belongs to the process and goes with it (CONFIG_TUN).
+    Tun,
+    /// The addresses stand on `lo`.
+    Loopback,
+    /// The addresses are there already, or somebody else sees to them.
+    None,
+}
+
+/// Who filters packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum FirewallKind {
+    /// nftables where the kernel has owner tables (5.12), else iptables.
+    #[default]
+    Auto,
+    /// nftables, over netlink; no program is run.
+    Nftables,
+    /// iptables, in the variant that the node uses already.
+    Iptables,
+    /// No rules: somebody else sees to them, or none are needed (Cilium).
+    None,
+}
+
+/// What the rules are to say: the values that go into the rows of [`rules`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Our addresses.
+    pub addresses: Vec<IpAddr>,
+    /// [`rules::Port::Dns`].
+    pub dns_port: u16,
+    /// [`rules::Port::Http`]: ports that HTTP is served on at our addresses.
+    pub http_ports: Vec<u16>,
+    /// The cluster's DNS servers (addresses of pods), at most [`FALLBACKS`] of each family. None of a family: that
+    /// family has no sleeping rows.
+    pub fallbacks: Vec<SocketAddr>,
+    /// Whether the rows of [`rules::Match::OwnUpstream`] and [`rules::Match::Remembered`] are there.
+    pub notrack_upstream: bool,
+    /// How long a silent connection of ours to a pod is remembered: its longest idle time, and some more.
+    pub upstream_idle: Duration,
+}
+
+/// A packet filter that holds our rows.
+pub trait Firewall {
+    /// Makes the kernel's rows those of the plan, all at once as far as it can; a second time changes nothing.
+    ///
+    /// # Errors
+    /// The first row that could not be put in.
+    fn up(&mut self, plan: &Plan) -> Result<(), Fault>;
+
+    /// Compares the kernel's rows with the plan, puts back what is not right, and says what that was.
+    ///
+    /// # Errors
+    /// It could not be looked at, or not be repaired.
+    fn check(&mut self, plan: &Plan) -> Result<Vec<Drift>, Fault>;
+
+    /// Takes [`rules::ROWS`] away; the sleeping rows stay.
+    ///
+    /// # Errors
+    /// Every row that could not be taken away.
+    fn down(&mut self) -> Result<(), Vec<Fault>>;
+}
+
+/// Something of ours that others had taken away or changed, and that has been put right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// What kind.
+    pub kind: DriftKind,
+    /// In words: which link, address or row, and what was wrong with it.
+    pub what: String,
+}
+
+/// Kinds of drift, as they are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DriftKind {
+    /// The link was gone, down, or of another kind.
+    Link,
+    /// An address was gone.
+    Address,
+    /// NOTRACK or accept rows were gone or other than planned.
+    Rules,
+    /// The sleeping rows were.
+    FailOpen,
+}
+
+/// Something that could not be done to the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What kind, as `coredns_nodecache_setup_errors_total` has it.
+    pub kind: FaultKind,
+    /// What was tried, what the kernel said, and what to do about it.
+    pub what: String,
+}
+
+/// Kinds of faults: the values of node-cache's label `errortype`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FaultKind {
+    /// `iptables`: a rule could not be put in or checked, whichever the backend.
+    Rules,
+    /// `iptables_lock`: another program held the lock of iptables for too long.
+    Lock,
+    /// `interface_add`: the link or an address could not be put up.
+    LinkAdd,
+    /// `interface_check`: the link could not be looked at.
+    LinkCheck,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Fault {}
