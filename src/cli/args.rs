@@ -1,6 +1,6 @@
 //! The arguments as clap reads them; [`Flags`] is what the rest of the program sees.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -8,6 +8,7 @@ use clap_complete::Shell;
 
 use crate::config::{self, Flags, LogFormat, WrittenTarget, Wrong, ZoneName};
 use crate::listen::WORKERS;
+use crate::node::{FirewallKind, LinkKind};
 
 /// A node-local DNS cache that steps around DNAT and conntrack.
 ///
@@ -46,6 +47,21 @@ pub(super) struct FlagArgs {
     /// Answer here, over UDP and TCP. May be given again.
     #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen)]
     listen: Vec<SocketAddr>,
+    /// Hold this address for the pods of this node, and answer at its port 53. May be given again.
+    #[arg(long, value_name = "IP", value_parser = config::parse_node)]
+    node_address: Vec<IpAddr>,
+    /// The link that carries these addresses.
+    #[arg(long, value_name = "NAME", value_parser = config::parse_interface)]
+    interface: Option<String>,
+    /// What that link is: auto, dummy, bridge, tun, lo, or none (the addresses are there already).
+    #[arg(long, value_name = "KIND", value_parser = config::parse_link)]
+    link: Option<LinkKind>,
+    /// Who keeps their packets from DNAT and conntrack: auto, nftables, iptables, or none.
+    #[arg(long, value_name = "KIND", value_parser = config::parse_firewall)]
+    firewall: Option<FirewallKind>,
+    /// Take link and rules away at the end; without it they stay for the next start, and pods fall back.
+    #[arg(long)]
+    teardown_on_exit: bool,
     /// Ask this server: tcp://IP[:53], udp://IP[:53], IP[:port] (TCP), or the path of a resolv.conf.
     ///
     /// With ZONE= for this zone alone, else for all names that no other zone holds. May be given again: the
@@ -98,6 +114,11 @@ impl From<FlagArgs> for Flags {
         Self {
             config: args.config,
             listen: args.listen,
+            node_address: args.node_address,
+            interface: args.interface,
+            link: args.link,
+            firewall: args.firewall,
+            teardown_on_exit: args.teardown_on_exit,
             upstream: args.upstream,
             http: args.http,
             workers: args.workers,

@@ -33,6 +33,42 @@ pub fn parse_server(text: &str) -> Result<SocketAddr, Wrong> {
     }
 }
 
+/// An address that a node holds for its pods: not one that has another meaning to the kernel.
+pub fn parse_node(text: &str) -> Result<IpAddr, Wrong> {
+    let like = "write it like \"169.254.20.10\" or \"fd00::10\"";
+    let Ok(address) = text.parse::<IpAddr>() else {
+        let what = match parse(text) {
+            Some(_) => format!("`{}` is more than an IP address", shown(text)),
+            None => format!("`{}` is no IP address", shown(text)),
+        };
+        return Err(Wrong::new(what, format!("{like}; the port is 53")));
+    };
+    let meaning = match address {
+        a if a.is_unspecified() => "every address of the machine",
+        a if a.is_multicast() => "a multicast address",
+        IpAddr::V4(a) if a.is_broadcast() => "the broadcast address",
+        IpAddr::V6(a) if a.is_unicast_link_local() => {
+            "a link-local address, which pods cannot name without a scope"
+        }
+        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => "an IPv4 address in IPv6 dress",
+        _ => return Ok(address),
+    };
+    Err(Wrong::new(format!("`{address}` is {meaning}"), like))
+}
+
+/// The name of a network interface: what the kernel takes (IFNAMSIZ is 16 with the final NUL).
+pub fn parse_interface(text: &str) -> Result<String, Wrong> {
+    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if text.is_empty() || text.len() > 15 || text == "." || text == ".." || text.contains(odd) {
+        let what = format!("`{}` is no name of an interface", shown(text));
+        return Err(Wrong::new(
+            what,
+            "write 1 to 15 bytes without `/`, `:` and blanks, like \"nodelocaldns\"",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// An address alone, as `nameserver` lines have it, with port 53.
 pub fn parse_nameserver(text: &str) -> Option<SocketAddr> {
     ip(text).map(|address| with_port(address, 53))
@@ -139,6 +175,31 @@ mod tests {
             ["", ":", "[", "[]", "[::1", "[::1]x", "[10.0.0.1]", "1.2.3.4:", "1.2.3.4:+53", "::1%", "::1%0"]
         {
             assert!(parse_server(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_holds_is_a_plain_address() {
+        let node = |text: &str| parse_node(text).map_or_else(|e| e.to_string(), |a| a.to_string());
+        assert_eq!(node("169.254.20.10"), "169.254.20.10");
+        assert_eq!(node("fd00::10"), "fd00::10");
+        assert!(node("169.254.20.10:53").contains("is more than an IP address"));
+        assert!(node("dns").contains("is no IP address"));
+        for (text, meaning) in [
+            ("0.0.0.0", "every address"),
+            ("ff02::1", "multicast"),
+            ("fe80::1", "scope"),
+            ("::ffff:1.2.3.4", "dress"),
+        ] {
+            assert!(node(text).contains(meaning), "{text}: {}", node(text));
+        }
+    }
+
+    #[test]
+    fn an_interface_has_a_name_that_the_kernel_takes() {
+        assert!(parse_interface("nodelocaldns").is_ok());
+        for text in ["", "sixteen-letters-", "a b", "a/b", "..", "eth0:1"] {
+            assert!(parse_interface(text).is_err(), "{text}");
         }
     }
 

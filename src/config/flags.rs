@@ -1,6 +1,6 @@
 //! The command line's flags, typed, and what they do to the file: each replaces the key of its name.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::file::Written;
@@ -8,6 +8,7 @@ use super::name::ZoneName;
 use super::target::WrittenTarget;
 use super::zone::WrittenZone;
 use super::{HttpListener, HttpPath, LogFormat, LogLevel};
+use crate::node::{self, FirewallKind, LinkKind};
 
 /// What was given on the command line. Empty lists and `None` leave the file's value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,16 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     /// `--listen ADDR:PORT`...: the whole list.
     pub listen: Vec<SocketAddr>,
+    /// `--node-address IP`...: the whole list.
+    pub node_address: Vec<IpAddr>,
+    /// `--interface NAME`
+    pub interface: Option<String>,
+    /// `--link KIND`
+    pub link: Option<LinkKind>,
+    /// `--firewall KIND`
+    pub firewall: Option<FirewallKind>,
+    /// `--teardown-on-exit`
+    pub teardown_on_exit: bool,
     /// `--upstream [ZONE=]TARGET`...: the list of each zone that is named.
     pub upstream: Vec<(ZoneName, WrittenTarget)>,
     /// `--http ADDR:PORT`...: the whole list, each with every path.
@@ -36,6 +47,7 @@ impl Flags {
         let upstream = |zone: &WrittenZone| self.upstream.iter().any(|(name, _)| *name == zone.name());
         match place {
             "listen.addresses" if !self.listen.is_empty() => Some("--listen"),
+            "node.addresses" if !self.node_address.is_empty() => Some("--node-address"),
             "http.serve" if !self.http.is_empty() => Some("--http"),
             "zone" if !self.upstream.is_empty() => Some("--upstream"),
             _ => {
@@ -65,7 +77,20 @@ impl Flags {
             1 => LogLevel::Debug,
             _ => LogLevel::Trace,
         });
+        self.apply_node(&mut config.node);
         self.apply_upstreams(&mut written.zones);
+    }
+
+    fn apply_node(&self, node: &mut node::Settings) {
+        if !self.node_address.is_empty() {
+            node.addresses.clone_from(&self.node_address);
+        }
+        if let Some(interface) = &self.interface {
+            node.interface.clone_from(interface);
+        }
+        node.link = self.link.unwrap_or(node.link);
+        node.firewall = self.firewall.unwrap_or(node.firewall);
+        node.teardown_on_exit |= self.teardown_on_exit;
     }
 
     fn apply_upstreams(&self, zones: &mut Vec<WrittenZone>) {

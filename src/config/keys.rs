@@ -3,6 +3,7 @@
 //! This is the one list of them. Reading a file, printing a configuration and knowing which names there are
 //! all walk through it, each with another [`Keys`]; so they cannot come apart.
 
+use super::address;
 use super::kinds::{Address, Auto, Count, Kind, List, Needed, Size, Switch, Text, Time, Ttl, Word, Written};
 use super::name::ZoneName;
 use super::problem::{Fault, Wrong};
@@ -11,6 +12,7 @@ use super::zone::WrittenZone;
 use super::{Config, HttpListener, HttpPath, LogFormat, LogLevel};
 use crate::cache::ttl;
 use crate::limit::Limit;
+use crate::node::{self, FirewallKind, LinkKind};
 use crate::upstream::{Policy, Transport};
 use crate::{cache, listen, resolve, upstream};
 
@@ -32,6 +34,20 @@ const POLICIES: &[(&str, Policy)] = &[
 ];
 const PATHS: &[(&str, HttpPath)] =
     &[("/metrics", HttpPath::Metrics), ("/health", HttpPath::Health), ("/ready", HttpPath::Ready)];
+const LINKS: &[(&str, LinkKind)] = &[
+    ("auto", LinkKind::Auto),
+    ("dummy", LinkKind::Dummy),
+    ("bridge", LinkKind::Bridge),
+    ("tun", LinkKind::Tun),
+    ("lo", LinkKind::Loopback),
+    ("none", LinkKind::None),
+];
+const FIREWALLS: &[(&str, FirewallKind)] = &[
+    ("auto", FirewallKind::Auto),
+    ("nftables", FirewallKind::Nftables),
+    ("iptables", FirewallKind::Iptables),
+    ("none", FirewallKind::None),
+];
 const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 const LEVELS: &[(&str, LogLevel)] = &[
     ("error", LogLevel::Error),
@@ -51,6 +67,7 @@ pub(super) trait Keys {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Section {
     Listen,
+    Node,
     Cache,
     Upstream,
     Http,
@@ -58,11 +75,13 @@ pub(super) enum Section {
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 5] = [Self::Listen, Self::Cache, Self::Upstream, Self::Http, Self::Log];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Listen, Self::Node, Self::Cache, Self::Upstream, Self::Http, Self::Log];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Listen => "listen",
+            Self::Node => "node",
             Self::Cache => "cache",
             Self::Upstream => "upstream",
             Self::Http => "http",
@@ -74,6 +93,7 @@ impl Section {
     pub(super) fn keys(self, config: &mut Config, keys: &mut impl Keys) -> Result<(), Fault> {
         match self {
             Self::Listen => listen(&mut config.listen, keys),
+            Self::Node => node(&mut config.node, keys),
             Self::Cache => cache(&mut config.cache, &mut config.resolve, keys),
             Self::Upstream => upstream(&mut config.upstream, &mut config.resolve, keys),
             Self::Http => keys.key("serve", &List(super::file::HttpEntry, HTTP_LISTENERS), &mut config.http),
@@ -97,6 +117,26 @@ fn listen(s: &mut listen::Settings, keys: &mut impl Keys) -> Result<(), Fault> {
     keys.key("tcp_queries", &Count(listen::TCP_QUERIES), &mut s.tcp_queries)?;
     keys.key("tcp_idle", &Time(listen::TCP_IDLE), &mut s.tcp_idle)?;
     keys.key("tcp_pipeline", &Count(listen::TCP_PIPELINE), &mut s.tcp_pipeline)
+}
+
+fn node(n: &mut node::Settings, keys: &mut impl Keys) -> Result<(), Fault> {
+    let ip = Written::by("write it like \"169.254.20.10\"", address::parse_node);
+    let name = Written::by("write it like \"nodelocaldns\"", address::parse_interface);
+    let domain = Written::by("write it like \"cluster.local\"", parse_domain);
+    keys.key("addresses", &List(ip, node::ADDRESSES), &mut n.addresses)?;
+    keys.key("interface", &name, &mut n.interface)?;
+    keys.key("link", &Word(LINKS), &mut n.link)?;
+    keys.key("firewall", &Word(FIREWALLS), &mut n.firewall)?;
+    keys.key("fail_open", &Switch, &mut n.fail_open)?;
+    keys.key("cluster_domain", &domain, &mut n.cluster_domain)?;
+    keys.key("notrack_upstream", &Switch, &mut n.notrack_upstream)?;
+    keys.key("check_every", &Time(node::CHECK_EVERY), &mut n.check_every)?;
+    keys.key("watchdog", &Time(node::WATCHDOG), &mut n.watchdog)?;
+    keys.key("teardown_on_exit", &Switch, &mut n.teardown_on_exit)
+}
+
+fn parse_domain(text: &str) -> Result<String, Wrong> {
+    text.parse::<ZoneName>().map(|name| name.text().trim_end_matches('.').to_owned())
 }
 
 fn cache(c: &mut cache::Settings, r: &mut resolve::Settings, keys: &mut impl Keys) -> Result<(), Fault> {
@@ -164,6 +204,21 @@ pub(super) fn http_listener(l: &mut WrittenListener, keys: &mut impl Keys) -> Re
     keys.key("paths", &List(Word(PATHS), Limit::new(1, PATHS.len(), PATHS.len())), &mut l.paths)
 }
 
+/// Reads what `--link` says.
+pub fn parse_link(text: &str) -> Result<LinkKind, Wrong> {
+    word("kind of link", text, LINKS)
+}
+
+/// Reads what `--firewall` says.
+pub fn parse_firewall(text: &str) -> Result<FirewallKind, Wrong> {
+    word("packet filter", text, FIREWALLS)
+}
+
+fn word<T: Copy>(what: &'static str, text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
+    let known = words.iter().find(|(word, _)| *word == text).map(|&(_, value)| value);
+    known.ok_or_else(|| Wrong::unknown(what, text, words.iter().map(|(word, _)| *word)))
+}
+
 /// Reads what `--cache-size` says.
 pub fn parse_cache_size(text: &str) -> Result<u64, Wrong> {
     Size(cache::SIZE).parse(text)
@@ -186,6 +241,7 @@ mod tests {
 
     /// Looks for each key's limits in the comment above it.
     struct Documented {
+        header: String,
         seen: usize,
     }
 
@@ -193,8 +249,10 @@ mod tests {
 
     impl Keys for Documented {
         fn key<K: Kind>(&mut self, name: &'static str, kind: &K, _: &mut K::Value) -> Result<(), Fault> {
-            let before = REFERENCE.split(&format!("\n{name} = ")).next().unwrap();
-            assert!(before.len() < REFERENCE.len(), "{name} is not in config/sidestep.toml");
+            let (_, section) = REFERENCE.split_once(&self.header).unwrap();
+            let section = section.split("\n[").next().unwrap();
+            let before = section.split(&format!("\n{name} = ")).next().unwrap();
+            assert!(before.len() < section.len(), "{name} is not in config/sidestep.toml");
             let comment = before.rsplit("\n\n").next().unwrap();
             if let Some([min, max]) = kind.limits() {
                 assert!(
@@ -209,10 +267,12 @@ mod tests {
 
     #[test]
     fn the_reference_names_the_limits_of_every_key() {
-        let mut documented = Documented { seen: 0 };
+        let mut documented = Documented { header: String::new(), seen: 0 };
         for section in Section::ALL {
+            documented.header = format!("\n[{}]\n", section.name());
             section.keys(&mut Config::bare(), &mut documented).unwrap();
         }
+        documented.header = "\n[[zone]]\n".to_owned();
         zone(&mut WrittenZone::default(), &mut documented).unwrap();
         assert!(documented.seen > 30, "only {} keys have limits", documented.seen);
     }

@@ -38,19 +38,22 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 
-pub use address::parse_listen;
+pub use address::{parse_interface, parse_listen, parse_node};
 pub use flags::Flags;
 pub use fuzz::fuzz;
-pub use keys::{ADDRESSES, HTTP_LISTENERS, TXT, UPSTREAMS, parse_cache_size};
+pub use keys::{ADDRESSES, HTTP_LISTENERS, TXT, UPSTREAMS, parse_cache_size, parse_firewall, parse_link};
 pub use name::ZoneName;
 pub use problem::{Problem, Wrong};
 pub use target::{Target, WrittenTarget, parse_flag as parse_upstream};
 pub use zone::ZoneConfig;
 
-use crate::{cache, listen, resolve, upstream};
+use crate::{cache, listen, node, resolve, upstream};
 
 /// Bytes of a file that we read: somebody may name /dev/zero.
 pub const FILE: u64 = 1 << 20;
+
+/// The port of DNS (RFC 1035 section 4.2).
+const DNS: u16 = 53;
 
 /// The resolv.conf of the host, which zone `.` asks unless something else is said.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -60,6 +63,8 @@ pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub struct Config {
     /// Section `[listen]`.
     pub listen: listen::Settings,
+    /// Section `[node]`.
+    pub node: node::Settings,
     /// Section `[cache]`: the store.
     pub cache: cache::Settings,
     /// Sections `[cache]` and `[upstream]`: what holds for misses.
@@ -98,6 +103,7 @@ impl Config {
         let differ = [
             ("listen.addresses", self.listen.addresses != running.listen.addresses),
             ("listen.workers", self.listen.workers != running.listen.workers),
+            ("node", self.node != running.node),
             ("cache.size", self.cache.size != running.cache.size),
             ("http.serve", self.http != running.http),
             ("log.format", self.log.format != running.log.format),
@@ -120,6 +126,7 @@ impl Config {
         let mut written = file::read(text, origin)?;
         flags.apply(&mut written);
         complete(&mut written.zones);
+        answer_for_the_node(&mut written, flags);
         rules::check(&written).map_err(|rules::Broken { keys, wrong }| {
             if let Some(flag) = keys.iter().find_map(|key| flags.replacing(key, &written.zones)) {
                 return Problem::new(flag, wrong);
@@ -135,6 +142,7 @@ impl Config {
     fn bare() -> Self {
         Self {
             listen: listen::Settings::default(),
+            node: node::Settings::default(),
             cache: cache::Settings::default(),
             resolve: resolve::Settings::default(),
             upstream: upstream::Settings::default(),
@@ -150,6 +158,21 @@ impl Default for Config {
         let mut zones = Vec::new();
         complete(&mut zones);
         Self { zones: zones.into_iter().map(zone::WrittenZone::settle).collect(), ..Self::bare() }
+    }
+}
+
+/// The addresses that a node holds are answered on, at port 53 unless the list of addresses says otherwise; the
+/// default of that list is for programs that are no node.
+fn answer_for_the_node(written: &mut file::Written, flags: &Flags) {
+    let Config { listen, node, .. } = &mut written.config;
+    let chosen = !flags.listen.is_empty() || written.places.contains_key("listen.addresses");
+    if !node.addresses.is_empty() && !chosen {
+        listen.addresses.clear();
+    }
+    for &address in &node.addresses {
+        if listen.addresses.iter().all(|listening| listening.ip() != address) {
+            listen.addresses.push(SocketAddr::new(address, DNS));
+        }
     }
 }
 

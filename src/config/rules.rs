@@ -25,6 +25,7 @@ fn broken(keys: &[&str], wrong: Wrong) -> Result<(), Broken> {
 /// Checks every rule.
 pub(super) fn check(written: &Written) -> Result<(), Broken> {
     addresses(written)?;
+    node(written)?;
     let r = &written.config.resolve;
     ordered("cache", ("failure_ttl", r.failure_ttl), ("failure_ttl_max", r.failure_ttl_max))?;
     if r.stale_after >= r.deadline {
@@ -59,6 +60,23 @@ fn addresses(written: &Written) -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+/// One port for all addresses of the node: the rules have one.
+fn node(written: &Written) -> Result<(), Broken> {
+    let node = &written.config.node;
+    let mut ports = written.config.listen.addresses.iter().filter(|a| node.addresses.contains(&a.ip()));
+    let Some(first) = ports.next() else { return Ok(()) };
+    match ports.find(|other| other.port() != first.port()) {
+        Some(other) => {
+            let what = format!("{first} and {other}: addresses of the node have two ports");
+            broken(
+                &["listen.addresses", "node.addresses"],
+                Wrong::new(what, "give them the same port, such as 53"),
+            )
+        }
+        None => Ok(()),
+    }
 }
 
 fn zones(zones: &[WrittenZone]) -> Result<(), Broken> {

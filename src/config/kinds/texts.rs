@@ -87,6 +87,13 @@ impl<T: FromStr<Err = Wrong>> Written<T> {
     }
 }
 
+impl<T> Written<T> {
+    /// Values that look like the example and are read by this.
+    pub(in crate::config) fn by(example: &'static str, read: fn(&str) -> Result<T, Wrong>) -> Self {
+        Self { example, read }
+    }
+}
+
 impl<T: Display> Kind for Written<T> {
     type Value = T;
 
