@@ -1,1 +1,360 @@
-//! The link: an interface that carries our addresses.
+//! The link: an interface that carries our addresses, so that the kernel delivers packets for them here.
+//!
+//! # Whose is it?
+//!
+//! A link that we make or adopt gets the alias `sidestep`, and each address that we add the protocol 0x53
+//! (IFA_PROTO, Linux 5.18), so that a later run, `teardown` and a reader of `ip -d address` know them as ours.
+//!
+//! - A link of our name is ours when its type is one that we make, it has no ports, and it is marked; or it has no
+//!   alias at all and no other addresses than ours. The second is node-cache's own dummy (which stands there without
+//!   being up), or one of our own whose process was killed before it had put the mark on. It is marked then.
+//! - Whatever else has the name is somebody's. It is left alone, and the start ends with its description.
+//! - A tun lives as long as its process. One that is there and that we do not hold is another process's.
+//! - An address on an interface that is not ours has a use there that we would break: an error, except on `lo`
+//!   where the kind is `auto`, as no other host can mean it. One on something of ours (a link of an earlier run,
+//!   `lo`) is moved: it is added here first, so that it is never gone.
+//! - [`Link::up`] takes other addresses off our link: they are of an earlier configuration, and nobody listens
+//!   there any more. [`Link::check`] only adds, so that two processes do not undo each other's work for ever.
+//! - [`teardown`] removes what is ours by the same measure, and nothing else.
+//!
+//! # What it is
+//!
+//! A dummy, where the kernel has the type; else a bridge without ports, which has a carrier until it has lost its
+//! first port, and delivers packets to its own addresses either way. Neither sends anything: the kernel is kept from
+//! giving it a link-local IPv6 address, with which it would look for routers. IPv6 addresses are added without
+//! asking the neighbours (IFA_F_NODAD), as otherwise nobody could bind to them for a second. A link that is down
+//! still delivers for IPv4 but not for IPv6, so it is set up.
+
+mod events;
+mod fault;
+mod kernel;
+mod owner;
+mod tun;
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use super::{Drift, DriftKind, Fault, LinkKind};
+use crate::netlink::Error;
+use fault::{cannot_add, cannot_change, cannot_look, cannot_make, foreign};
+use kernel::{ALIAS, Interface, Kernel, View};
+
+pub use events::Events;
+
+/// The link that carries our addresses; see the module. It speaks to the network namespace of the thread that calls.
+#[derive(Debug)]
+pub struct Link {
+    name: String,
+    kind: LinkKind,
+    addresses: Vec<IpAddr>,
+    /// What `auto` has come to.
+    made: Option<LinkKind>,
+    /// What a tun lives by.
+    tun: Option<OwnedFd>,
+}
+
+/// What [`Link::up`] has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Up {
+    /// What carries the addresses: the type and never [`LinkKind::Auto`].
+    pub kind: LinkKind,
+    /// What had to be done for it, a line each; nothing if all was there.
+    pub done: Vec<String>,
+    /// With [`LinkKind::None`]: addresses that are on no interface, for somebody else to add.
+    pub missing: Vec<IpAddr>,
+}
+
+/// A link that is up and marked.
+#[derive(Clone, Copy)]
+struct Raised {
+    index: u32,
+    kind: LinkKind,
+    /// It was made a moment ago: what was seen before says nothing about it.
+    is_new: bool,
+}
+
+impl Link {
+    /// Touches nothing yet. `name` has 1 to 15 bytes.
+    pub fn new(name: &str, kind: LinkKind, addresses: &[IpAddr]) -> Self {
+        Self { name: name.to_owned(), kind, addresses: addresses.to_owned(), made: None, tun: None }
+    }
+
+    /// Makes the link, or adopts the one that is there, sets it up, and gives it our addresses and no others. A
+    /// second time changes nothing.
+    ///
+    /// # Errors
+    /// The name or an address is somebody else's, which is found before anything is touched; or the kernel refused.
+    pub fn up(&mut self) -> Result<Up, Fault> {
+        if self.kind == LinkKind::None {
+            let view = self.look()?.1;
+            let is_missing = |ip: &&IpAddr| !view.addresses.iter().any(|address| address.ip == **ip);
+            let missing = self.addresses.iter().filter(is_missing).copied().collect();
+            return Ok(Up { kind: LinkKind::None, done: Vec::new(), missing });
+        }
+        let (mut kernel, view) = self.look()?;
+        let (raised, drifts) = self.settle(&mut kernel, &view)?;
+        let mut done: Vec<_> = drifts.into_iter().map(|drift| drift.what).collect();
+        done.extend(self.trim(&mut kernel, &view, raised)?);
+        Ok(Up { kind: raised.kind, done, missing: Vec::new() })
+    }
+
+    /// Puts right what others have done to the link and its addresses, and says what that was. With
+    /// [`LinkKind::None`] that is nothing.
+    ///
+    /// # Errors
+    /// It could not be looked at, or not be repaired: the next check tries again.
+    pub fn check(&mut self) -> Result<Vec<Drift>, Fault> {
+        if self.kind == LinkKind::None {
+            return Ok(Vec::new());
+        }
+        let (mut kernel, view) = self.look()?;
+        Ok(self.settle(&mut kernel, &view)?.1)
+    }
+
+    /// Removes link and addresses, as [`teardown`] does.
+    ///
+    /// # Errors
+    /// As [`teardown`].
+    pub fn down(&mut self) -> Result<Removed, Vec<Fault>> {
+        let result = teardown(&self.name, &self.addresses);
+        self.tun = None;
+        self.made = None;
+        result
+    }
+
+    fn look(&self) -> Result<(Kernel, View), Fault> {
+        look(&self.name)
+    }
+
+    /// Everything that up and check have in common.
+    fn settle(&mut self, kernel: &mut Kernel, view: &View) -> Result<(Raised, Vec<Drift>), Fault> {
+        let existing = self.existing(view)?;
+        let carrier = existing.map(|(_, link)| link.index);
+        owner::held_elsewhere(view, &self.addresses, carrier, self.kind)
+            .map_or(Ok(()), |what| Err(foreign(what)))?;
+        let (raised, drift) = self.raise(kernel, existing)?;
+        self.made = Some(raised.kind);
+        let addresses = self.place(kernel, view, raised)?;
+        // Addresses go with their link, and IPv6 ones as it is set down: that is one thing, not several.
+        Ok((raised, drift.map_or(addresses, |drift| vec![drift])))
+    }
+
+    /// The link that is there, if it is ours.
+    fn existing<'v>(&self, view: &'v View) -> Result<Option<(LinkKind, &'v Interface)>, Fault> {
+        if self.made.unwrap_or(self.kind) == LinkKind::Loopback {
+            return Ok(view.link(owner::LOOPBACK).map(|lo| (LinkKind::Loopback, lo)));
+        }
+        let Some(link) = view.link(&self.name) else { return Ok(None) };
+        let kind = owner::claim(link, view, &self.addresses).and_then(|kind| match kind {
+            LinkKind::Tun if self.tun.is_none() => Err("it is a tun that another process holds".to_owned()),
+            kind => Ok(kind),
+        });
+        let kind = kind.map_err(|why| {
+            let name = &self.name;
+            foreign(format!(
+                "link {name} is not ours: {why}. Choose another name with --interface, or remove it: \
+                 `ip link del {name}`"
+            ))
+        })?;
+        Ok(Some((kind, link)))
+    }
+
+    /// Sees to a link that is there, up and marked.
+    fn raise(
+        &mut self,
+        kernel: &mut Kernel,
+        existing: Option<(LinkKind, &Interface)>,
+    ) -> Result<(Raised, Option<Drift>), Fault> {
+        let name = &self.name;
+        let Some((kind, link)) = existing else {
+            let raised = self.make(kernel)?;
+            return Ok((raised, Some(self.drift(format!("was not there: made {}", told(raised.kind))))));
+        };
+        let wanted = self.kind;
+        if kind != wanted && wanted != LinkKind::Auto {
+            kernel.delete(link.index).map_err(|error| cannot_change(name, "remove it", &error))?;
+            let raised = self.make(kernel)?;
+            return Ok((raised, Some(self.drift(format!("was {}: made {}", told(kind), told(raised.kind))))));
+        }
+        let raised = Raised { index: link.index, kind, is_new: false };
+        let what = match kind {
+            LinkKind::Loopback if link.up => return Ok((raised, None)),
+            LinkKind::Loopback => {
+                kernel.set_up(link.index).map_err(|error| cannot_change(&link.name, "set it up", &error))?;
+                return Ok((
+                    raised,
+                    Some(Drift { kind: DriftKind::Link, what: "lo was down: set up".to_owned() }),
+                ));
+            }
+            _ if link.alias != ALIAS => format!("({}) was there without our mark: adopted", told(kind)),
+            _ if !link.up => format!("({}) was down: set up", told(kind)),
+            _ => return Ok((raised, None)),
+        };
+        kernel.claim(link.index).map_err(|error| cannot_change(name, "set it up", &error))?;
+        Ok((raised, Some(self.drift(what))))
+    }
+
+    fn drift(&self, what: String) -> Drift {
+        Drift { kind: DriftKind::Link, what: format!("link {} {what}", self.name) }
+    }
+
+    /// Makes the link: of the first type that the kernel has, where that is left to us.
+    fn make(&mut self, kernel: &mut Kernel) -> Result<Raised, Fault> {
+        const AUTO: [LinkKind; 3] = [LinkKind::Dummy, LinkKind::Bridge, LinkKind::Loopback];
+        let wanted = [self.made.unwrap_or(self.kind)];
+        let candidates = if wanted == [LinkKind::Auto] { &AUTO[..] } else { &wanted };
+        let mut last = (LinkKind::Auto, Error::from(Errno::OPNOTSUPP));
+        for &kind in candidates {
+            match self.make_a(kernel, kind) {
+                Ok(index) => return Ok(Raised { index, kind, is_new: kind != LinkKind::Loopback }),
+                Err(error) => last = (kind, error),
+            }
+            if last.1.errno() != Some(Errno::OPNOTSUPP) {
+                break;
+            }
+        }
+        Err(cannot_make(&self.name, last.0, &last.1))
+    }
+
+    fn make_a(&mut self, kernel: &mut Kernel, kind: LinkKind) -> Result<u32, Error> {
+        let name = match kind {
+            LinkKind::Loopback => owner::LOOPBACK,
+            _ => &self.name,
+        };
+        match kind {
+            LinkKind::Dummy => kernel.create(name, owner::DUMMY)?,
+            LinkKind::Bridge => kernel.create(name, owner::BRIDGE)?,
+            LinkKind::Tun => {
+                // The one that was taken away from us is of no use any more.
+                self.tun = None;
+                self.tun = Some(tun::create(name)?);
+            }
+            LinkKind::Loopback | LinkKind::Auto | LinkKind::None => {}
+        }
+        let index = kernel.find(name)?.ok_or(Errno::NODEV)?.index;
+        if kind == LinkKind::Loopback {
+            kernel.set_up(index)?;
+        } else {
+            kernel.silence(index);
+            kernel.claim(index)?;
+        }
+        Ok(index)
+    }
+
+    /// Sees to every address standing on the link as it should, and on nothing else of ours.
+    fn place(&self, kernel: &mut Kernel, view: &View, raised: Raised) -> Result<Vec<Drift>, Fault> {
+        let is_loopback = raised.kind == LinkKind::Loopback;
+        let carrier = if is_loopback { owner::LOOPBACK } else { &self.name };
+        let mut drifts = Vec::new();
+        let mut report = |what| drifts.push(Drift { kind: DriftKind::Address, what });
+        for &ip in &self.addresses {
+            let cannot = |error: &Error| cannot_add(carrier, ip, error);
+            let here = || view.on(raised.index).filter(|a| a.ip == ip && !raised.is_new);
+            // On lo, whoever put it there in whatever way: it serves.
+            if !here().any(|a| is_loopback || (a.is_whole() && !a.refused)) {
+                for wrong in here() {
+                    kernel.remove(wrong).or_else(gone).map_err(|error| cannot(&error))?;
+                    report(format!("address {ip} was on {carrier} as {ip}/{}: put right", wrong.prefix));
+                }
+                kernel.add(raised.index, ip).map_err(|error| cannot(&error))?;
+                if here().next().is_none() {
+                    report(format!("address {ip} was not on {carrier}: added"));
+                }
+            }
+            for other in owner::ours_elsewhere(view, ip, raised.index) {
+                kernel.remove(other).or_else(gone).map_err(|error| cannot(&error))?;
+                report(format!("address {ip} was on another link of ours as well: taken away there"));
+            }
+        }
+        Ok(drifts)
+    }
+
+    /// Takes away what earlier configurations have left on what is ours.
+    fn trim(&self, kernel: &mut Kernel, view: &View, raised: Raised) -> Result<Vec<String>, Fault> {
+        let mut done = Vec::new();
+        let is_loopback = raised.kind == LinkKind::Loopback;
+        let carrier = if is_loopback { owner::LOOPBACK } else { &self.name };
+        let is_stale = |a: &&kernel::Address| {
+            let is_ours = a.is_marked() || !(is_loopback || a.link_local);
+            is_ours && !self.addresses.contains(&a.ip)
+        };
+        for stale in view.on(raised.index).filter(is_stale).filter(|_| !raised.is_new) {
+            let step = format!("take {} off", stale.ip);
+            kernel.remove(stale).or_else(gone).map_err(|error| cannot_change(carrier, &step, &error))?;
+            done.push(format!("address {} was left on {carrier}: taken away", stale.ip));
+        }
+        let left = view.link(&self.name).filter(|link| is_loopback && link.alias == ALIAS);
+        if let Some(link) = left.filter(|link| owner::claim(link, view, &[]).is_ok()) {
+            kernel.delete(link.index).map_err(|error| cannot_change(&link.name, "remove it", &error))?;
+            done.push(format!("link {} was left: removed", link.name));
+        }
+        Ok(done)
+    }
+}
+
+/// What [`teardown`] has come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Links and addresses that were there and are not any more, a line each.
+    pub removed: Vec<String>,
+    /// What has our name and was left, with the reason.
+    pub left: Vec<String>,
+}
+
+/// Removes the link of this name, if it is ours, with all that is on it, and our addresses on `lo`: those that are
+/// marked, and, where the kernel keeps no marks (before Linux 5.18), those among `addresses`. Needs no right to
+/// anything if there is nothing to do.
+///
+/// # Errors
+/// Every step that failed; the others have been done.
+pub fn teardown(name: &str, addresses: &[IpAddr]) -> Result<Removed, Vec<Fault>> {
+    let (mut kernel, view) = look(name).map_err(|fault| vec![fault])?;
+    let mut result = Removed::default();
+    let mut faults = Vec::new();
+    if let Some(link) = view.link(name) {
+        match owner::claim(link, &view, addresses).and_then(|kind| owner::may_remove(link, kind)) {
+            Ok(kind) => match kernel.delete(link.index).or_else(gone) {
+                Ok(()) => result.removed.push(format!("link {name} ({})", told(kind))),
+                Err(error) => faults.push(cannot_change(name, "remove it", &error)),
+            },
+            Err(why) => result.left.push(format!("link {name} is not ours: {why}")),
+        }
+    }
+    for address in owner::on_loopback(&view, addresses) {
+        match kernel.remove(address).or_else(gone) {
+            Ok(()) => result.removed.push(format!("address {} on lo", address.ip)),
+            Err(error) => faults.push(cannot_change("lo", &format!("take {} off", address.ip), &error)),
+        }
+    }
+    if faults.is_empty() { Ok(result) } else { Err(faults) }
+}
+
+fn look(name: &str) -> Result<(Kernel, View), Fault> {
+    let look = || -> Result<_, Error> {
+        let mut kernel = Kernel::open()?;
+        let view = kernel.view()?;
+        Ok((kernel, view))
+    };
+    look().map_err(|error| cannot_look(name, &error))
+}
+
+/// What is to be removed may have gone a moment ago.
+fn gone(error: Error) -> Result<(), Error> {
+    match error.errno() {
+        Some(Errno::NODEV | Errno::ADDRNOTAVAIL) => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// A type in words.
+fn told(kind: LinkKind) -> &'static str {
+    match kind {
+        LinkKind::Dummy => "a dummy",
+        LinkKind::Bridge => "a bridge",
+        LinkKind::Tun => "a tun",
+        LinkKind::Loopback => "addresses on lo",
+        LinkKind::Auto | LinkKind::None => "nothing",
+    }
+}

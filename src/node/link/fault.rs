@@ -1,0 +1,59 @@
+//! What the kernel refused, in words that say what to do about it.
+
+use std::net::IpAddr;
+
+use rustix::io::Errno;
+
+use super::{told, tun};
+use crate::netlink::Error;
+use crate::node::{Fault, FaultKind, LinkKind};
+
+const RIGHT: &str = "it takes CAP_NET_ADMIN: run with it, or put the addresses up by other means and use --link none";
+
+pub(super) fn foreign(what: String) -> Fault {
+    Fault { kind: FaultKind::LinkAdd, what }
+}
+
+pub(super) fn cannot_look(name: &str, error: &Error) -> Fault {
+    let what = format!("cannot look at link {name}: {error}; rtnetlink sockets must be allowed");
+    Fault { kind: FaultKind::LinkCheck, what }
+}
+
+pub(super) fn cannot_make(name: &str, kind: LinkKind, error: &Error) -> Fault {
+    let said = format!("cannot make link {name}, {}: {error}", told(kind));
+    let advice = match (kind, error.errno()) {
+        (LinkKind::Tun, Some(Errno::NOENT | Errno::NODEV | Errno::ACCESS | Errno::PERM)) => {
+            format!("{} must be there, and {RIGHT}", tun::DEVICE)
+        }
+        (LinkKind::Tun, Some(Errno::BUSY)) => "another process holds a tun of this name".to_owned(),
+        (_, Some(Errno::PERM)) => RIGHT.to_owned(),
+        (_, Some(Errno::OPNOTSUPP)) => {
+            "this kernel has no links of this type: use --link auto, or load its module".to_owned()
+        }
+        (_, Some(Errno::EXIST)) => "somebody made one of this name a moment ago: try again".to_owned(),
+        _ => "see `ip -d link`".to_owned(),
+    };
+    foreign(format!("{said}; {advice}"))
+}
+
+pub(super) fn cannot_change(name: &str, step: &str, error: &Error) -> Fault {
+    let advice = match error.errno() {
+        Some(Errno::PERM) => RIGHT,
+        _ => "see `ip -d address`",
+    };
+    foreign(format!("link {name}: cannot {step}: {error}; {advice}"))
+}
+
+pub(super) fn cannot_add(link: &str, ip: IpAddr, error: &Error) -> Fault {
+    let advice = match error.errno() {
+        Some(Errno::PERM) => RIGHT.to_owned(),
+        Some(Errno::ACCESS) if ip.is_ipv6() => {
+            format!("IPv6 is switched off there: `sysctl -w net.ipv6.conf.{link}.disable_ipv6=0`")
+        }
+        Some(Errno::OPNOTSUPP | Errno::AFNOSUPPORT) if ip.is_ipv6() => {
+            "this kernel has no IPv6: take the address out of the configuration".to_owned()
+        }
+        _ => "see `ip -d address`".to_owned(),
+    };
+    foreign(format!("cannot put address {ip} on {link}: {error}; {advice}"))
+}
