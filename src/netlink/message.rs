@@ -101,6 +101,8 @@ pub struct Reply {
     pub flags: u16,
     /// Whom it answers; an event answers nobody.
     pub sequence: u32,
+    /// The port of the socket that asked for it, or whose request an event tells of; zero is the kernel's own.
+    pub port: u32,
     /// What follows the header.
     pub body: Vec<u8>,
 }
@@ -130,6 +132,7 @@ impl Reply {
                 kind: u16::from_ne_bytes(kind),
                 flags: u16::from_ne_bytes([header[6], header[7]]),
                 sequence: u32::from_ne_bytes([header[8], header[9], header[10], header[11]]),
+                port: u32::from_ne_bytes([header[12], header[13], header[14], header[15]]),
                 body: body.to_vec(),
             });
             bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();

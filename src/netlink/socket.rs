@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use rustix::net::{bind, recv, send, socket_with};
+use rustix::net::{bind, getsockname, recv, send, socket_with};
 
 use super::message::{Message, Reply};
 
@@ -122,6 +122,14 @@ impl Socket {
     pub fn pinned(self, lowest: i32) -> Result<Self, Error> {
         let descriptor = rustix::io::fcntl_dupfd_cloexec(&self.descriptor, lowest)?;
         Ok(Self { descriptor, sequence: self.sequence })
+    }
+
+    /// Its port: the number by which the kernel, and other programs' listings, tell it from other sockets.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub fn port(&self) -> Result<u32, Error> {
+        Ok(SocketAddrNetlink::try_from(getsockname(&self.descriptor)?)?.pid())
     }
 
     /// Sends one message and waits until the kernel has done it.
