@@ -81,6 +81,14 @@ impl Message {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
     }
 
+    /// The same as if the kernel had sent it: for tests of what reads replies.
+    #[cfg(test)]
+    pub(crate) fn heard(&self) -> Reply {
+        let mut message = self.clone();
+        let mut replies = Reply::all(message.seal(0, 0));
+        replies.remove(0)
+    }
+
     /// Its bytes as they are sent.
     pub(super) fn seal(&mut self, sequence: u32, flags: u16) -> &[u8] {
         let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);

@@ -36,6 +36,7 @@
 //! The check runs on netlink events and once a minute; what others have taken away or changed is put back and
 //! counted by kind.
 
+pub mod conntrack;
 pub mod iptables;
 pub mod link;
 pub mod nftables;
