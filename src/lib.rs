@@ -29,7 +29,9 @@
 //! - Whatever we do not understand passes byte for byte: unknown types, empty RDATA, compression, order.
 //! - OPT is hop by hop (RFC 6891): taken off at store, made anew for each client.
 //! - At most one flight per worker and question; whoever completes a flight answers all its waiters.
-//! - Every client hears within four seconds: an answer, a stale answer, or SERVFAIL with a reason (RFC 8914).
+//! - Every client hears within four seconds of its query being read: an answer, a stale answer, or SERVFAIL
+//!   with a reason (RFC 8914). A datagram is read when it comes; a TCP connection that has
+//!   [`listen::TCP_PIPELINE`] queries waiting has its next one read when the first of them is answered.
 //! - Every queue, map, retry and connection count has a named [`limit`] and a counter for reaching it.
 //! - Logic takes `now` ([`clock::Now`]); the event loop reads the clock, once a batch.
 //! - A bad packet is a count, never a log line.
