@@ -217,7 +217,7 @@ impl Connection {
             failed => {
                 counters.open_failed.bump();
                 let why = match failed {
-                    Ok(Err(error)) if is_ours(&error) => None,
+                    Ok(Err(error)) if is_ours(&error, address) => None,
                     Ok(Err(error)) => Some(error.to_string()),
                     _ => Some(format!("no handshake within {:?}", settings.connect_timeout)),
                 };
@@ -365,9 +365,24 @@ async fn connect(address: std::net::SocketAddr, settings: &Settings) -> io::Resu
 }
 
 /// Whether a connection was not made for want of descriptors, ports or memory: no fault of the server's.
-fn is_ours(error: &io::Error) -> bool {
+///
+/// EADDRNOTAVAIL has two meanings in connect(2): no local port is left, or, over IPv6, no local address fits the
+/// server's. The second is as good as no route, and speaks against the server.
+fn is_ours(error: &io::Error, server: std::net::SocketAddr) -> bool {
     use libc::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    matches!(error.raw_os_error(), Some(EADDRNOTAVAIL | EMFILE | ENFILE | ENOBUFS | ENOMEM))
+    match error.raw_os_error() {
+        Some(EADDRNOTAVAIL) => has_source(server),
+        Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => true,
+        _ => false,
+    }
+}
+
+/// Whether some local address fits the server's. A datagram socket is given its local address at connect(2) as
+/// a stream is, but has its port by then, from a range of its own; nothing is sent.
+fn has_source(server: std::net::SocketAddr) -> bool {
+    let Ok(socket) = std::net::UdpSocket::bind(super::datagram::any(server)) else { return true };
+    let connected = socket.connect(server);
+    !connected.is_err_and(|error| error.raw_os_error() == Some(libc::EADDRNOTAVAIL))
 }
 
 /// A query that is open on a connection, as the one who waits for it holds it.
@@ -397,5 +412,20 @@ impl Drop for Pending {
         if connection.retired.get() && connection.waiting.get() == 0 {
             connection.wake.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_of_ports_is_ours_and_a_missing_address_is_not() {
+        let none_left = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
+        assert!(
+            is_ours(&none_left, "127.0.0.1:53".parse().unwrap()),
+            "a local address fits: ports are short"
+        );
+        assert!(!is_ours(&io::Error::from_raw_os_error(libc::ECONNREFUSED), "127.0.0.1:53".parse().unwrap()));
     }
 }

@@ -20,12 +20,8 @@ const REPLY: usize = 4096;
 /// wait goes on: it may be a forgery that wants to be first.
 pub async fn exchange(standing: &Standing, query: &Query) -> Reply {
     let address = standing.server.address;
-    let any: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
     // No descriptor or port left: that is no fault of the server's.
-    let socket = UdpSocket::bind(any).await.map_err(|_| Lost::Limit)?;
+    let socket = UdpSocket::bind(any(address)).await.map_err(|_| Lost::Limit)?;
     let began = Instant::now();
     let reply = attempt(standing, query, &socket).await;
     match &reply {
@@ -33,6 +29,14 @@ pub async fn exchange(standing: &Standing, query: &Query) -> Reply {
         Err(error) => standing.failed(began, &format!("it cannot be reached: {error}")),
     }
     reply.map_err(|_| Lost::Unreachable)
+}
+
+/// Any address of the server's family, and any port.
+pub(super) fn any(server: SocketAddr) -> SocketAddr {
+    match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
 }
 
 async fn attempt(standing: &Standing, query: &Query, socket: &UdpSocket) -> io::Result<Vec<u8>> {

@@ -56,6 +56,22 @@ fn a_server_that_forwards_to_us_is_left_out() {
     assert_eq!(dig(&space, here, "www.hosts.test"), "192.0.2.10\n");
 }
 
+/// A route without an address of ours (a node where IPv6 is half set up): the server is out, as without a route.
+#[test]
+fn a_server_for_which_we_have_no_address_is_out() {
+    let _turn = turn();
+    let space = Namespace::new("nameserver 127.0.0.1\n");
+    let route = "ip link add br0 type bridge && ip link set br0 addrgenmode none up && \
+                 ip addr del ::1/128 dev lo && ip -6 route add 2001:db8::/64 dev br0";
+    output(space.command("sh").args(["-c", route]));
+    let here = "127.0.0.1:5300".parse().unwrap();
+    let mut us = sidestep_in(&space, here, &["--upstream", "tcp://[2001:db8::1]"]);
+    for n in 0..3 {
+        assert_eq!(dig(&space, here, &format!("n{n}.hosts.test")), "", "nobody can answer this");
+    }
+    us.process.wait_for("it cannot be connected to: Cannot assign requested address");
+}
+
 /// Nobody but ourselves: no crash, SERVFAIL in time; and the next resolv.conf is taken up.
 #[test]
 fn only_ourselves_is_survived() {
