@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use sidestep::cache::{Entry, Rules};
 use sidestep::clock::Now;
 use sidestep::upstream::{
-    Ask, Counters, Failure, Group, Policy, Server, Settings, TRIES, Transport, Upstreams,
+    Ask, Counters, Failure, Group, Member, Policy, Server, Settings, TRIES, Transport, Upstreams,
 };
 use support::scripted::{Action, Order, Query, Scripted};
 use tokio::task::JoinSet;
@@ -47,7 +47,7 @@ impl Bench {
         let members: Vec<_> = servers
             .iter()
             .zip(&counters)
-            .map(|(s, c)| (Server { address: s.address, transport }, c.clone()))
+            .map(|(s, c)| Member::new(Server { address: s.address, transport }, c.clone()))
             .collect();
         Self { group: upstreams.group(&members, policy), counters, _upstreams: upstreams }
     }
@@ -668,7 +668,7 @@ fn a_server_that_no_group_names_is_forgotten_and_others_stay() {
         let (kept, gone) = (Scripted::good(), Scripted::good());
         let upstreams = Upstreams::new(Settings::default());
         let members: Vec<_> = [&kept, &gone]
-            .map(|s| (Server { address: s.address, transport: Transport::Tcp }, Arc::default()))
+            .map(|s| Member::new(Server { address: s.address, transport: Transport::Tcp }, Arc::default()))
             .into();
         let old = upstreams.group(&members, Policy::RoundRobin);
         for _ in 0..4 {

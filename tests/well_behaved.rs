@@ -16,7 +16,7 @@ use hickory_server::store::in_memory::InMemoryZoneHandler;
 use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
 use sidestep::cache::{Entry, Kind, Rules};
 use sidestep::clock::Now;
-use sidestep::upstream::{Ask, Counters, Policy, Server, Settings, Transport, Upstreams};
+use sidestep::upstream::{Ask, Counters, Member, Policy, Server, Settings, Transport, Upstreams};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::{Instant, timeout};
 
@@ -66,7 +66,7 @@ async fn answer(transport: Transport, owner: &str, rtype: RecordType) -> (Messag
     let (mut server, address) = hickory().await;
     let counters = Arc::new(Counters::default());
     let upstreams = Upstreams::new(Settings::default());
-    let members = [(Server { address, transport }, Arc::clone(&counters))];
+    let members = [Member::new(Server { address, transport }, Arc::clone(&counters))];
     let group = upstreams.group(&members, Policy::default());
     let deadline = Instant::now() + Duration::from_secs(3);
     let reply = group.ask(&ask(owner, rtype), deadline).await.expect("an answer");

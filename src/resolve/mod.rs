@@ -287,6 +287,7 @@ impl Resolver {
             miss.route.counters.timeouts.add(waiters.len() as u64);
         }
         let limited = outcome == Err(Failure::Limit);
+        miss.route.heard(outcome.is_ok());
         let entry = match outcome {
             Ok(reply) => Entry::from_reply(&reply, &miss.route.rules, now).ok(),
             Err(failure) => reply::failure_entry(&miss.question(), extended_error_of(failure), now),

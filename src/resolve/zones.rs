@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use tracing::{info, warn};
+
 use crate::cache;
 use crate::count::{Counter, Histogram};
 use crate::limit::Limit;
 use crate::resolve;
-use crate::upstream::{self, Group, Policy, Server, Upstreams};
+use crate::upstream::outage::Outage;
+use crate::upstream::{self, Group, Member, Policy, Server, Upstreams};
 use crate::wire::name;
 
 /// Zones in a configuration.
@@ -32,6 +35,8 @@ pub struct Zone {
     pub rules: cache::Rules,
     /// Its counters, one block per worker.
     pub counters: Vec<Arc<ZoneCounters>>,
+    /// Whether nobody answers for it, as all workers say it.
+    pub outage: Arc<Outage>,
 }
 
 /// An upstream server as the road sees it.
@@ -41,6 +46,19 @@ pub struct ServerEntry {
     pub server: Server,
     /// Its counters, one block per worker.
     pub counters: Vec<Arc<upstream::Counters>>,
+    /// Whether it is out, as all workers say it.
+    pub outage: Arc<Outage>,
+}
+
+impl ServerEntry {
+    /// It, for a group of worker number `worker`.
+    fn member(&self, worker: usize) -> Member {
+        Member {
+            server: self.server,
+            counters: Arc::clone(&self.counters[worker]),
+            outage: Arc::clone(&self.outage),
+        }
+    }
 }
 
 /// The checked configuration as the workers use it: immutable, replaced as a whole at a reload.
@@ -79,6 +97,25 @@ pub struct Route {
     pub group: Group,
     /// This worker's counters.
     pub counters: Arc<ZoneCounters>,
+    /// See [`Zone::display`].
+    display: String,
+    outage: Arc<Outage>,
+}
+
+impl Route {
+    /// A question was answered, or not; says so in the log where that is news.
+    pub(super) fn heard(&self, answered: bool) {
+        if answered {
+            if self.outage.ends() {
+                info!(zone = self.display, "upstreams of the zone answer again");
+            }
+        } else if self.group.is_out() && self.outage.begins() {
+            warn!(
+                zone = self.display,
+                "all upstreams of the zone are out: expired answers are served where there are any, else SERVFAIL"
+            );
+        }
+    }
 }
 
 /// A snapshot at one worker.
@@ -93,17 +130,14 @@ impl Routes {
     /// A snapshot for worker number `worker`. Upstreams that stay keep their connections.
     pub fn new(snapshot: Arc<Snapshot>, worker: usize, upstreams: &Upstreams) -> Self {
         let route = |zone: &Zone| {
-            let servers: Vec<_> = zone
-                .servers
-                .iter()
-                .map(|&i| &snapshot.servers[i])
-                .map(|s| (s.server, Arc::clone(&s.counters[worker])))
-                .collect();
+            let servers: Vec<_> = zone.servers.iter().map(|&i| snapshot.servers[i].member(worker)).collect();
             Rc::new(Route {
                 id: zone.id,
                 rules: zone.rules.clone(),
                 group: upstreams.group(&servers, zone.policy),
                 counters: Arc::clone(&zone.counters[worker]),
+                display: zone.display.clone(),
+                outage: Arc::clone(&zone.outage),
             })
         };
         let routes = snapshot.zones.iter().map(route).collect();

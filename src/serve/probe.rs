@@ -17,9 +17,9 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
 use super::Supervisor;
-use crate::resolve::zones::LoopProbe;
+use crate::resolve::zones::{LoopProbe, ServerEntry};
 use crate::resolve::{Snapshot, Zone};
-use crate::upstream::{Ask, Group, Policy, Server, Upstreams};
+use crate::upstream::{Ask, Group, Member, Policy, Server, Upstreams};
 use crate::wire::{class, rtype};
 
 /// How long an upstream may take.
@@ -43,7 +43,7 @@ impl Probes {
             self.upstreams.borrow_mut().get_or_insert_with(|| Rc::new(Upstreams::new(snapshot.upstream))),
         );
         upstreams.configure(snapshot.upstream);
-        let loops = snapshot.probes.iter().map(|probe| find_loop(&upstreams, probe));
+        let loops = snapshot.probes.iter().map(|probe| find_loop(&upstreams, &snapshot, probe));
         let unanswered: Vec<u32> = supervisor.readiness.borrow().unanswered().collect();
         let zones = snapshot.zones.iter().filter(|zone| unanswered.contains(&zone.id));
         let zones = zones.map(|zone| wait_for(&upstreams, &snapshot, zone, supervisor));
@@ -53,8 +53,7 @@ impl Probes {
 
 /// Asks for a zone's SOA until somebody answers.
 async fn wait_for(upstreams: &Upstreams, snapshot: &Snapshot, zone: &Zone, supervisor: &Supervisor) {
-    let servers: Vec<_> = zone.servers.iter().map(|&i| snapshot.servers[i].server).collect();
-    let group = group(upstreams, &servers);
+    let group = group(upstreams, zone.servers.iter().map(|&i| &snapshot.servers[i]));
     let ask = ask(&zone.name, rtype::SOA);
     let mut pause = PAUSE;
     while let Err(failure) = group.ask(&ask, Instant::now() + PATIENCE).await {
@@ -74,10 +73,10 @@ async fn wait_for(upstreams: &Upstreams, snapshot: &Snapshot, zone: &Zone, super
 }
 
 /// Asks a server the probe's question; says whether it came to ourselves.
-async fn find_loop(upstreams: &Upstreams, probe: &LoopProbe) -> Option<Server> {
+async fn find_loop(upstreams: &Upstreams, snapshot: &Snapshot, probe: &LoopProbe) -> Option<Server> {
+    let group = group(upstreams, snapshot.servers.iter().filter(|entry| entry.server == probe.server));
     // What it answers does not matter, and neither does that it may not answer at all.
-    let _ =
-        group(upstreams, &[probe.server]).ask(&ask(&probe.name, rtype::TXT), Instant::now() + PATIENCE).await;
+    let _ = group.ask(&ask(&probe.name, rtype::TXT), Instant::now() + PATIENCE).await;
     probe.seen.load(Relaxed).then_some(probe.server)
 }
 
@@ -106,9 +105,15 @@ async fn leave_out(loops: impl Future<Output = Vec<Option<Server>>>, supervisor:
     }
 }
 
-fn group(upstreams: &Upstreams, servers: &[Server]) -> Group {
-    let servers: Vec<_> = servers.iter().map(|&server| (server, Arc::default())).collect();
-    upstreams.group(&servers, Policy::Ordered)
+/// These servers in their order. What is asked here counts for no worker.
+fn group<'s>(upstreams: &Upstreams, servers: impl Iterator<Item = &'s ServerEntry>) -> Group {
+    let members: Vec<_> = servers
+        .map(|entry| Member {
+            outage: Arc::clone(&entry.outage),
+            ..Member::new(entry.server, Arc::default())
+        })
+        .collect();
+    upstreams.group(&members, Policy::Ordered)
 }
 
 fn ask(name: &[u8], rtype: u16) -> Ask {

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use crate::config::{Config, Problem, Target, ZoneConfig, resolv_conf};
 use crate::resolve::zones::{LoopProbe, ServerEntry};
 use crate::resolve::{Snapshot, Zone, ZoneCounters};
+use crate::upstream::outage::Outage;
 use crate::upstream::{self, Server};
 
 /// What is remembered from one snapshot to the next.
@@ -15,7 +16,7 @@ pub struct Registry {
     workers: usize,
     next_id: u32,
     zones: BTreeMap<Box<[u8]>, KnownZone>,
-    servers: BTreeMap<Server, Vec<Arc<upstream::Counters>>>,
+    servers: BTreeMap<Server, KnownServer>,
     /// Servers that ask us in turn: left out.
     looping: Vec<Server>,
 }
@@ -24,6 +25,12 @@ struct KnownZone {
     id: u32,
     servers: Vec<Server>,
     counters: Vec<Arc<ZoneCounters>>,
+    outage: Arc<Outage>,
+}
+
+struct KnownServer {
+    counters: Vec<Arc<upstream::Counters>>,
+    outage: Arc<Outage>,
 }
 
 impl Registry {
@@ -76,6 +83,7 @@ impl Registry {
             id: u32::MAX,
             servers: Vec::new(),
             counters: per_worker(self.workers),
+            outage: Arc::default(),
         });
         if known.servers != servers || known.id == u32::MAX {
             known.id = self.next_id;
@@ -90,12 +98,16 @@ impl Registry {
             policy: zone.policy,
             rules: zone.rules.clone(),
             counters: known.counters.clone(),
+            outage: Arc::clone(&known.outage),
         }
     }
 
     fn server(&mut self, server: Server) -> ServerEntry {
-        let counters = self.servers.entry(server).or_insert_with(|| per_worker(self.workers)).clone();
-        ServerEntry { server, counters }
+        let known = self
+            .servers
+            .entry(server)
+            .or_insert_with(|| KnownServer { counters: per_worker(self.workers), outage: Arc::default() });
+        ServerEntry { server, counters: known.counters.clone(), outage: Arc::clone(&known.outage) }
     }
 }
 

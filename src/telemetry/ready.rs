@@ -91,6 +91,8 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::cache::Rules;
     use crate::upstream::Policy;
@@ -104,6 +106,7 @@ mod tests {
             policy: Policy::default(),
             rules: Rules::default(),
             counters: Vec::new(),
+            outage: Arc::default(),
         }
     }
 

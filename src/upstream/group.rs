@@ -35,6 +35,11 @@ impl Group {
         Self(Rc::new(Inner { members, policy, turn: Cell::new(0), settings, hedges }))
     }
 
+    /// Whether every server is out: what is asked now is a probe.
+    pub fn is_out(&self) -> bool {
+        self.0.members.iter().all(|m| m.standing.is_out())
+    }
+
     /// Asks until somebody answers; at the latest at `deadline` there is a failure.
     ///
     /// The reply is as it came (its OPT record included), checked to be one to this question. It is an
@@ -94,7 +99,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::connection::Lost;
-    use super::super::{Counters, Server, Transport, Upstreams};
+    use super::super::{Counters, Member, Server, Transport, Upstreams};
     use super::*;
 
     fn ask(name: &[u8]) -> Ask {
@@ -109,7 +114,8 @@ mod tests {
             let server = Server { address: silent.local_addr().unwrap(), transport: Transport::Tcp };
             let counters = Arc::new(Counters::default());
             let settings = Settings { hedge_percent: 0, ..Settings::default() };
-            let group = Upstreams::new(settings).group(&[(server, counters.clone())], Policy::Ordered);
+            let group =
+                Upstreams::new(settings).group(&[Member::new(server, counters.clone())], Policy::Ordered);
             let (ahead, behind) = (ask(b"\x01a\0"), ask(b"\x01b\0"));
             let (mut ahead, mut behind) = (Way::new(&group.0, &ahead), Way::new(&group.0, &behind));
             assert!(ahead.next() && behind.next());

@@ -36,6 +36,7 @@ pub mod group;
 pub mod health;
 pub mod hedges;
 pub mod message;
+pub mod outage;
 mod queue;
 pub mod rtt;
 pub mod server;
@@ -56,6 +57,7 @@ pub use way::TRIES;
 use crate::count::{Counter, Gauge, Histogram};
 use crate::limit::Limit;
 use hedges::Hedges;
+use outage::Outage;
 use server::Upstream;
 
 /// How a server is spoken to.
@@ -83,6 +85,24 @@ impl fmt::Display for Server {
             Transport::Udp => "udp",
         };
         write!(f, "{scheme}://{}", self.address)
+    }
+}
+
+/// A server of a group, with what is kept about it from one group to the next.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Which server.
+    pub server: Server,
+    /// What this worker counts about it.
+    pub counters: Arc<Counters>,
+    /// What all workers say of it.
+    pub outage: Arc<Outage>,
+}
+
+impl Member {
+    /// A server of which nothing is known.
+    pub fn new(server: Server, counters: Arc<Counters>) -> Self {
+        Self { server, counters, outage: Arc::default() }
     }
 }
 
@@ -243,17 +263,17 @@ impl Upstreams {
     /// The group of these servers. A server that another living group names keeps its connections, its
     /// health and its counters (so pass the same counters for the same server); make the new groups before
     /// dropping the old ones.
-    pub fn group(&self, servers: &[(Server, Arc<Counters>)], policy: Policy) -> Group {
+    pub fn group(&self, servers: &[Member], policy: Policy) -> Group {
         let mut known = self.known.borrow_mut();
         known.retain(|_, upstream| upstream.strong_count() > 0);
         let members = servers
             .iter()
-            .map(|(server, counters)| {
-                if let Some(upstream) = known.get(server).and_then(Weak::upgrade) {
+            .map(|member| {
+                if let Some(upstream) = known.get(&member.server).and_then(Weak::upgrade) {
                     return upstream;
                 }
-                let upstream = Rc::new(Upstream::new(*server, counters.clone(), self.settings.clone()));
-                known.insert(*server, Rc::downgrade(&upstream));
+                let upstream = Rc::new(Upstream::new(member, self.settings.clone()));
+                known.insert(member.server, Rc::downgrade(&upstream));
                 upstream
             })
             .collect();

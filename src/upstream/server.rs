@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_local;
@@ -12,7 +11,7 @@ use tokio::task::spawn_local;
 use super::connection::{Connection, Lost, Reply};
 use super::message::{self, Query};
 use super::standing::Standing;
-use super::{Counters, Server, Settings, Transport, datagram};
+use super::{Member, Settings, Transport, datagram};
 
 /// Connections opened before any is held up: one busy, one free.
 const START: usize = 2;
@@ -46,9 +45,9 @@ impl Begun {
 
 impl Upstream {
     /// A server that has not been asked yet.
-    pub fn new(server: Server, counters: Arc<Counters>, settings: Rc<Cell<Settings>>) -> Self {
+    pub fn new(member: &Member, settings: Rc<Cell<Settings>>) -> Self {
         Self {
-            standing: Rc::new(Standing::new(server, counters)),
+            standing: Rc::new(Standing::new(member)),
             settings,
             connections: RefCell::default(),
             datagrams: Rc::default(),

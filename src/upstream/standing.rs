@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::health::Health;
+use super::outage::Outage;
 use super::rtt::Rtt;
-use super::{Counters, Server, message};
+use super::{Counters, Member, Server, message};
 use crate::clock::Now;
 
 /// The state of one server at one worker.
@@ -19,6 +20,8 @@ pub struct Standing {
     pub server: Server,
     /// What is counted about it.
     pub counters: Arc<Counters>,
+    /// What all workers say of it.
+    outage: Arc<Outage>,
     health: RefCell<Health>,
     rtt: RefCell<Rtt>,
     /// When it last answered anything.
@@ -29,10 +32,11 @@ pub struct Standing {
 
 impl Standing {
     /// A server of which nothing is known.
-    pub fn new(server: Server, counters: Arc<Counters>) -> Self {
+    pub fn new(member: &Member) -> Self {
         Self {
-            server,
-            counters,
+            server: member.server,
+            counters: Arc::clone(&member.counters),
+            outage: Arc::clone(&member.outage),
             health: RefCell::default(),
             rtt: RefCell::default(),
             heard: Cell::default(),
@@ -76,7 +80,9 @@ impl Standing {
         self.heard.set(Some(Instant::now()));
         if self.health.borrow_mut().answered() {
             self.counters.out.set(0);
-            tracing::info!(server = %self.server, "upstream answers a worker again");
+            if self.outage.ends() {
+                tracing::info!(server = %self.server, "upstream answers again");
+            }
         }
     }
 
@@ -106,7 +112,9 @@ impl Standing {
         if self.health.borrow_mut().failed(now - began.elapsed(), now) {
             self.counters.taken_out.bump();
             self.counters.out.set(1);
-            tracing::warn!(server = %self.server, why, "upstream taken out by a worker; others are asked first");
+            if self.outage.begins() {
+                tracing::warn!(server = %self.server, why, "upstream taken out; others are asked first");
+            }
         }
     }
 }

@@ -218,3 +218,34 @@ fn without_any_upstream_left_clients_hear_at_once() {
     assert_eq!((rcode(&answer), extended_errors(&answer)), (2, vec![23]));
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
+
+/// Each worker finds out for itself, but people read it once: per server, and per zone.
+#[test]
+fn an_outage_is_told_once_however_many_workers_there_are() {
+    let mut upstream = Scripted::good();
+    let text = config(&upstream, "", "").replacen("workers = 1", "workers = 2", 1);
+    let program = Program::start(&text);
+    let mut number = 0;
+    // A socket each: the kernel spreads clients over the workers by their ports.
+    let mut ask = |program: &Program| {
+        number += 1;
+        rcode(&program.udp().ask(&query(1, &format!("n{number}.test"), 1)))
+    };
+    assert_eq!(ask(&program), 0);
+    let out = format!("upstream_out_workers{{upstream=\"tcp://{}\"}}", upstream.address);
+    upstream.kill();
+    wait_for("both workers find out", || {
+        assert_eq!(ask(&program), 2);
+        program.metric(&out) == 2.0
+    });
+    assert_eq!(ask(&program), 2);
+    assert_eq!(program.logged("upstream taken out"), 1);
+    assert_eq!(program.logged("all upstreams of the zone are out"), 1);
+    let _back = Scripted::start_at(upstream.address, Order::AtOnce, |_| vec![Action::Answer]);
+    wait_for("both workers find it again", || {
+        ask(&program);
+        program.metric(&out) == 0.0
+    });
+    assert_eq!(program.logged("upstream answers again"), 1);
+    assert_eq!(program.logged("upstreams of the zone answer again"), 1);
+}

@@ -31,11 +31,12 @@ impl Road {
             policy: Policy::Ordered,
             rules: rules.clone(),
             counters: vec![Arc::default()],
+            outage: Arc::default(),
         };
         let server = Server { address: upstream, transport: Transport::Tcp };
         let snapshot = Snapshot {
             zones: vec![zone],
-            servers: vec![ServerEntry { server, counters: vec![Arc::default()] }],
+            servers: vec![ServerEntry { server, counters: vec![Arc::default()], outage: Arc::default() }],
             resolve: sidestep::resolve::Settings::default(),
             upstream: sidestep::upstream::Settings::default(),
             probes: Vec::new(),

@@ -19,10 +19,12 @@ fn snapshot() -> Snapshot {
         policy: Policy::default(),
         rules: Rules::default(),
         counters: vec![Arc::default(), Arc::default()],
+        outage: Arc::default(),
     };
     let server = |address: &str, transport| ServerEntry {
         server: Server { address: address.parse().unwrap(), transport },
         counters: vec![Arc::default(), Arc::default()],
+        outage: Arc::default(),
     };
     Snapshot {
         probes: Vec::new(),
