@@ -49,7 +49,7 @@ impl Bench {
             .zip(&counters)
             .map(|(s, c)| Member::new(Server { address: s.address, transport }, c.clone()))
             .collect();
-        Self { group: upstreams.group(&members, policy), counters, _upstreams: upstreams }
+        Self { group: upstreams.group(&members, &[], policy), counters, _upstreams: upstreams }
     }
 
     async fn ask(&self, name: &str) -> Result<Vec<u8>, Failure> {
@@ -670,11 +670,11 @@ fn a_server_that_no_group_names_is_forgotten_and_others_stay() {
         let members: Vec<_> = [&kept, &gone]
             .map(|s| Member::new(Server { address: s.address, transport: Transport::Tcp }, Arc::default()))
             .into();
-        let old = upstreams.group(&members, Policy::RoundRobin);
+        let old = upstreams.group(&members, &[], Policy::RoundRobin);
         for _ in 0..4 {
             old.ask(&ask("name.test"), Instant::now() + ms(1000)).await.unwrap();
         }
-        let new = upstreams.group(&members[..1], Policy::RoundRobin);
+        let new = upstreams.group(&members[..1], &[], Policy::RoundRobin);
         drop(old);
         new.ask(&ask("name.test"), Instant::now() + ms(1000)).await.unwrap();
         sleep(ms(50)).await;
@@ -700,5 +700,77 @@ fn who_goes_away_leaves_nothing_behind() {
         sleep(ms(150)).await;
         assert_eq!(bench.counters[0].mismatched.get(), 0, "late replies are known as such");
         bench.good("name.test").await;
+    });
+}
+
+/// A group of these servers with others in reserve, over TCP.
+fn with_reserve(servers: &[&Scripted], reserve: &[&Scripted]) -> (Group, Upstreams) {
+    let upstreams = Upstreams::new(unhedged());
+    let members = |servers: &[&Scripted]| -> Vec<_> {
+        let tcp = |s: &&Scripted| Server { address: s.address, transport: Transport::Tcp };
+        servers.iter().map(|s| Member::new(tcp(s), Arc::default())).collect()
+    };
+    let group = upstreams.group(&members(servers), &members(reserve), Policy::RoundRobin);
+    (group, upstreams)
+}
+
+#[test]
+fn the_reserve_is_asked_only_when_the_others_cannot_be() {
+    worker(async {
+        let (mut one, mut two, reserve) = (Scripted::good(), Scripted::good(), Scripted::good());
+        let (group, _upstreams) = with_reserve(&[&one, &two], &[&reserve]);
+        let asked = |n: usize| {
+            let group = group.clone();
+            async move {
+                let name = format!("n{n}.test");
+                group.ask(&ask(&name), Instant::now() + DEADLINE).await.expect("an answer");
+            }
+        };
+        for n in 0..10 {
+            asked(n).await;
+        }
+        assert_eq!((one.seen().len(), two.seen().len(), reserve.seen().len()), (5, 5, 0), "it is spread");
+        one.kill();
+        for n in 10..20 {
+            asked(n).await;
+        }
+        assert_eq!((two.seen().len(), reserve.seen().len()), (15, 0), "one is left");
+        two.kill();
+        for n in 20..30 {
+            asked(n).await;
+        }
+        assert_eq!(reserve.seen().len(), 10, "nobody waits for servers that are gone");
+        let back = Scripted::start_at(two.address, Order::AtOnce, |_| vec![Action::Answer]);
+        let end = Instant::now() + ms(5000);
+        let mut n = 30;
+        while back.seen().len() < 3 {
+            assert!(Instant::now() < end, "a server that is back is asked again");
+            asked(n).await;
+            n += 1;
+            sleep(ms(20)).await;
+        }
+    });
+}
+
+#[test]
+fn the_reserve_is_not_asked_for_what_others_have_refused() {
+    worker(async {
+        let fails = || Scripted::start(Order::AtOnce, |_| vec![Action::Rcode(2)]);
+        let (one, two, reserve) = (fails(), fails(), Scripted::good());
+        let (group, _upstreams) = with_reserve(&[&one, &two], &[&reserve]);
+        let reply = group.ask(&ask("broken.test"), Instant::now() + DEADLINE).await.unwrap();
+        assert_eq!(reply[3] & 0x0f, 2);
+        assert_eq!((one.seen().len(), two.seen().len(), reserve.seen().len()), (1, 1, 0));
+    });
+}
+
+#[test]
+fn the_reserve_answers_while_silent_servers_are_not_known_to_be_dead() {
+    worker(async {
+        let silent = || Scripted::start(Order::AtOnce, |_| vec![Action::Silence]);
+        let (one, two, reserve) = (silent(), silent(), Scripted::good());
+        let (group, _upstreams) = with_reserve(&[&one, &two], &[&reserve]);
+        group.ask(&ask("name.test"), Instant::now() + DEADLINE).await.expect("an answer in time");
+        assert_eq!((one.seen().len(), two.seen().len(), reserve.seen().len()), (1, 1, 1));
     });
 }

@@ -1,5 +1,7 @@
 //! Zones: a name suffix with its upstreams and limits, and the snapshot that holds them all.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -27,8 +29,11 @@ pub struct Zone {
     pub name: Box<[u8]>,
     /// Its name as people write it, with the last dot.
     pub display: String,
-    /// Indices into [`Snapshot::servers`].
+    /// Indices into [`Snapshot::servers`]: the servers that the configuration names.
     pub servers: Vec<usize>,
+    /// Indices into [`Snapshot::servers`]: the addresses behind the names of its services, as last heard. Where
+    /// there are any, they are asked, and `servers` are the reserve.
+    pub pods: Vec<usize>,
     /// Who is asked first.
     pub policy: Policy,
     /// How its answers are kept.
@@ -48,17 +53,24 @@ pub struct ServerEntry {
     pub counters: Vec<Arc<upstream::Counters>>,
     /// Whether it is out, as all workers say it.
     pub outage: Arc<Outage>,
+    /// What sockets to it are marked with.
+    pub mark: Option<u32>,
 }
 
 impl ServerEntry {
-    /// It, for a group of worker number `worker`.
-    fn member(&self, worker: usize) -> Member {
-        Member {
-            server: self.server,
-            counters: Arc::clone(&self.counters[worker]),
-            outage: Arc::clone(&self.outage),
-        }
+    /// It, for a group of somebody who counts here.
+    pub fn member(&self, counters: Arc<upstream::Counters>) -> Member {
+        Member { server: self.server, counters, outage: Arc::clone(&self.outage), mark: self.mark }
     }
+}
+
+/// Whom a zone asks; see [`Snapshot::asked_for`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The addresses behind the names of its services (`svc://`): pods, reached without DNAT.
+    pub pods: Vec<SocketAddr>,
+    /// The addresses that the configuration or a resolv.conf names: whatever they are.
+    pub servers: Vec<SocketAddr>,
 }
 
 /// The checked configuration as the workers use it: immutable, replaced as a whole at a reload.
@@ -74,6 +86,31 @@ pub struct Snapshot {
     pub upstream: upstream::Settings,
     /// Questions that must not come back to us.
     pub probes: Vec<LoopProbe>,
+}
+
+impl Snapshot {
+    /// The place in [`zones`](Self::zones) of the zone that a name (wire format, lower case) belongs to: the one
+    /// with the longest suffix.
+    pub fn zone_of(&self, name: &[u8]) -> Option<usize> {
+        self.zones.iter().position(|zone| name::within(name, &zone.name))
+    }
+
+    /// Whom the zone of a name (wire format, lower case) asks, each address once, in order.
+    pub fn asked_for(&self, name: &[u8]) -> Asked {
+        let Some(zone) = self.zone_of(name).map(|place| &self.zones[place]) else { return Asked::default() };
+        let addresses = |servers: &[usize]| {
+            let all = servers.iter().filter_map(|&i| self.servers.get(i)).map(|entry| entry.server.address);
+            all.collect::<BTreeSet<_>>().into_iter().collect()
+        };
+        Asked { pods: addresses(&zone.pods), servers: addresses(&zone.servers) }
+    }
+
+    /// Who of a zone is asked, and who is the reserve.
+    pub fn ranks<'s>(&'s self, zone: &'s Zone) -> [Vec<&'s ServerEntry>; 2] {
+        let ranks =
+            if zone.pods.is_empty() { [&zone.servers, &zone.pods] } else { [&zone.pods, &zone.servers] };
+        ranks.map(|rank| rank.iter().filter_map(|&i| self.servers.get(i)).collect())
+    }
 }
 
 /// A random question that was sent to an upstream: whoever receives it again is in a loop with it.
@@ -130,11 +167,13 @@ impl Routes {
     /// A snapshot for worker number `worker`. Upstreams that stay keep their connections.
     pub fn new(snapshot: Arc<Snapshot>, worker: usize, upstreams: &Upstreams) -> Self {
         let route = |zone: &Zone| {
-            let servers: Vec<_> = zone.servers.iter().map(|&i| snapshot.servers[i].member(worker)).collect();
+            let [servers, reserve] = snapshot.ranks(zone).map(|rank| -> Vec<_> {
+                rank.into_iter().map(|entry| entry.member(Arc::clone(&entry.counters[worker]))).collect()
+            });
             Rc::new(Route {
                 id: zone.id,
                 rules: zone.rules.clone(),
-                group: upstreams.group(&servers, zone.policy),
+                group: upstreams.group(&servers, &reserve, zone.policy),
                 counters: Arc::clone(&zone.counters[worker]),
                 display: zone.display.clone(),
                 outage: Arc::clone(&zone.outage),
@@ -146,7 +185,7 @@ impl Routes {
 
     /// The zone of a name (wire format, lower case): the one with the longest suffix.
     pub fn of(&self, name: &[u8]) -> Option<(usize, &Rc<Route>)> {
-        let place = self.snapshot.zones.iter().position(|zone| name::within(name, &zone.name))?;
+        let place = self.snapshot.zone_of(name)?;
         Some((place, self.routes.get(place)?))
     }
 

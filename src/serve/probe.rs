@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 use super::Supervisor;
 use crate::resolve::zones::{LoopProbe, ServerEntry};
 use crate::resolve::{Snapshot, Zone};
-use crate::upstream::{Ask, Group, Member, Policy, Server, Upstreams};
+use crate::upstream::{Ask, Group, Policy, Server, Upstreams};
 use crate::wire::{class, rtype};
 
 /// How long an upstream may take.
@@ -53,7 +53,7 @@ impl Probes {
 
 /// Asks for a zone's SOA until somebody answers.
 async fn wait_for(upstreams: &Upstreams, snapshot: &Snapshot, zone: &Zone, supervisor: &Supervisor) {
-    let group = group(upstreams, zone.servers.iter().map(|&i| &snapshot.servers[i]));
+    let group = group(upstreams, snapshot.ranks(zone).into_iter().flatten());
     let ask = ask(&zone.name, rtype::SOA);
     let mut pause = PAUSE;
     while let Err(failure) = group.ask(&ask, Instant::now() + PATIENCE).await {
@@ -107,13 +107,8 @@ async fn leave_out(loops: impl Future<Output = Vec<Option<Server>>>, supervisor:
 
 /// These servers in their order. What is asked here counts for no worker.
 fn group<'s>(upstreams: &Upstreams, servers: impl Iterator<Item = &'s ServerEntry>) -> Group {
-    let members: Vec<_> = servers
-        .map(|entry| Member {
-            outage: Arc::clone(&entry.outage),
-            ..Member::new(entry.server, Arc::default())
-        })
-        .collect();
-    upstreams.group(&members, Policy::Ordered)
+    let members: Vec<_> = servers.map(|entry| entry.member(Arc::default())).collect();
+    upstreams.group(&members, &[], Policy::Ordered)
 }
 
 fn ask(name: &[u8], rtype: u16) -> Ask {

@@ -95,6 +95,7 @@ impl Registry {
             name: zone.name.clone(),
             display: zone.display.clone(),
             servers: servers.iter().filter_map(|s| all.binary_search(s).ok()).collect(),
+            pods: Vec::new(),
             policy: zone.policy,
             rules: zone.rules.clone(),
             counters: known.counters.clone(),
@@ -107,7 +108,12 @@ impl Registry {
             .servers
             .entry(server)
             .or_insert_with(|| KnownServer { counters: per_worker(self.workers), outage: Arc::default() });
-        ServerEntry { server, counters: known.counters.clone(), outage: Arc::clone(&known.outage) }
+        ServerEntry {
+            server,
+            counters: known.counters.clone(),
+            outage: Arc::clone(&known.outage),
+            mark: None,
+        }
     }
 }
 

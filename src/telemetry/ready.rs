@@ -47,7 +47,7 @@ impl Readiness {
             .map(|z| ZoneState {
                 id: z.id,
                 display: z.display.clone(),
-                served: !z.servers.is_empty(),
+                served: !z.servers.is_empty() || !z.pods.is_empty(),
                 answered: known.contains(&z.id),
             })
             .collect();
@@ -103,6 +103,7 @@ mod tests {
             name: Box::default(),
             display: display.to_owned(),
             servers: vec![0],
+            pods: Vec::new(),
             policy: Policy::default(),
             rules: Rules::default(),
             counters: Vec::new(),

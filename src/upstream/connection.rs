@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::message::{self, Query};
 use super::queue::{FORGET, Queue};
 use super::standing::Standing;
-use super::{IDLE, Settings};
+use super::{IDLE, Settings, mark};
 
 /// Queries open on one connection.
 pub const PIPELINE: usize = 4096;
@@ -192,7 +192,7 @@ impl Connection {
     /// Connects, and then serves the connection until it is over. Every query still open then is told.
     pub async fn run(self: Rc<Self>, settings: Settings) {
         let address = self.standing.server.address;
-        let connected = timeout(settings.connect_timeout, connect(address, &settings)).await;
+        let connected = timeout(settings.connect_timeout, connect(&self.standing, &settings)).await;
         let counters = &self.standing.counters;
         let end = match connected {
             Ok(Ok(stream)) => {
@@ -357,10 +357,13 @@ impl Connection {
 }
 
 /// Opens the stream: no delay for small writes, and an end for a peer that vanished without a reset.
-async fn connect(address: std::net::SocketAddr, settings: &Settings) -> io::Result<TcpStream> {
+async fn connect(standing: &Standing, settings: &Settings) -> io::Result<TcpStream> {
+    let address = standing.server.address;
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_nodelay(true)?;
-    socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(settings.try_timeout * 2))?;
+    let options = socket2::SockRef::from(&socket);
+    options.set_tcp_user_timeout(Some(settings.try_timeout * 2))?;
+    mark::put(&options, standing.mark.get(), &standing.counters);
     socket.connect(address).await
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Transport;
 use super::connection::{Lost, Reply};
+use super::mark;
 use super::message::{self, Query};
 use super::standing::Standing;
 
@@ -40,6 +41,7 @@ pub(super) fn any(server: SocketAddr) -> SocketAddr {
 }
 
 async fn attempt(standing: &Standing, query: &Query, socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    mark::put(&socket2::SockRef::from(socket), standing.mark.get(), &standing.counters);
     socket.connect(standing.server.address).await?;
     let id = rand::random();
     let mut buffer = Vec::with_capacity(REPLY);

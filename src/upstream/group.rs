@@ -18,6 +18,8 @@ pub struct Group(Rc<Inner>);
 #[derive(Debug)]
 pub(super) struct Inner {
     members: Vec<Rc<Upstream>>,
+    /// For when none of the members can be asked.
+    reserve: Vec<Rc<Upstream>>,
     policy: Policy,
     /// Whose turn it is.
     turn: Cell<usize>,
@@ -28,16 +30,17 @@ pub(super) struct Inner {
 impl Group {
     pub(super) fn new(
         members: Vec<Rc<Upstream>>,
+        reserve: Vec<Rc<Upstream>>,
         policy: Policy,
         settings: Rc<Cell<Settings>>,
         hedges: Rc<RefCell<Hedges>>,
     ) -> Self {
-        Self(Rc::new(Inner { members, policy, turn: Cell::new(0), settings, hedges }))
+        Self(Rc::new(Inner { members, reserve, policy, turn: Cell::new(0), settings, hedges }))
     }
 
-    /// Whether every server is out: what is asked now is a probe.
+    /// Whether every server is out, the reserve too.
     pub fn is_out(&self) -> bool {
-        self.0.members.iter().all(|m| m.standing.is_out())
+        self.0.members.iter().chain(&self.0.reserve).all(|m| m.standing.is_out())
     }
 
     /// Asks until somebody answers; at the latest at `deadline` there is a failure.
@@ -75,23 +78,37 @@ impl Group {
 }
 
 impl Inner {
-    /// Who is asked, and in which order: those that are not out by the policy; if all are out, all.
+    /// Who is asked, and in which order: those that are not out, by the policy, and behind them the reserve. If
+    /// all are out, the reserve takes their place; if that is out too, everybody is asked.
     pub(super) fn order(&self) -> Vec<Stop<'_>> {
-        let mut order: Vec<_> = self.members.iter().filter(|m| m.standing.usable()).collect();
-        if order.is_empty() {
-            order = self.members.iter().collect();
+        let (mut first, mut last) = (usable(&self.members), usable(&self.reserve));
+        if first.is_empty() && last.is_empty() {
+            (first, last) = (self.members.iter().collect(), self.reserve.iter().collect());
+        } else if first.is_empty() {
+            (first, last) = (last, first);
         }
-        if self.policy != Policy::Ordered && order.len() > 1 {
-            let turn = self.turn.get();
-            self.turn.set(turn.wrapping_add(1));
-            let first = turn % order.len();
-            order.rotate_left(first);
-            if self.policy == Policy::LeastOutstanding {
-                order.sort_by_key(|m| m.standing.outstanding()); // stable: among equals the turn decides
-            }
-        }
-        order.into_iter().map(Stop::new).collect()
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        self.arrange(&mut first, turn);
+        self.arrange(&mut last, turn);
+        first.into_iter().map(Stop::new).chain(last.into_iter().map(Stop::in_reserve)).collect()
     }
+
+    /// Puts servers into the order of the policy.
+    fn arrange(&self, servers: &mut [&Rc<Upstream>], turn: usize) {
+        if self.policy == Policy::Ordered || servers.len() < 2 {
+            return;
+        }
+        servers.rotate_left(turn % servers.len());
+        if self.policy == Policy::LeastOutstanding {
+            servers.sort_by_key(|m| m.standing.outstanding()); // stable: among equals the turn decides
+        }
+    }
+}
+
+/// Those that are not out, or due to be probed.
+fn usable(servers: &[Rc<Upstream>]) -> Vec<&Rc<Upstream>> {
+    servers.iter().filter(|server| server.standing.usable()).collect()
 }
 
 #[cfg(test)]
@@ -114,8 +131,11 @@ mod tests {
             let server = Server { address: silent.local_addr().unwrap(), transport: Transport::Tcp };
             let counters = Arc::new(Counters::default());
             let settings = Settings { hedge_percent: 0, ..Settings::default() };
-            let group =
-                Upstreams::new(settings).group(&[Member::new(server, counters.clone())], Policy::Ordered);
+            let group = Upstreams::new(settings).group(
+                &[Member::new(server, counters.clone())],
+                &[],
+                Policy::Ordered,
+            );
             let (ahead, behind) = (ask(b"\x01a\0"), ask(b"\x01b\0"));
             let (mut ahead, mut behind) = (Way::new(&group.0, &ahead), Way::new(&group.0, &behind));
             assert!(ahead.next() && behind.next());

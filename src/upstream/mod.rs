@@ -21,6 +21,10 @@
 //! to another connection if there is no other, at once. A query whose connection died twice under it goes
 //! no further: it may be what kills them.
 //!
+//! **A reserve** is for when no other server is known, or none of them can be reached: it is asked when every
+//! other one is out, or was asked for this query in vain. What another server did answer, an error too, is
+//! not asked of the reserve again.
+//!
 //! **Response codes say nothing about a server's health** (see [`health`]); but an error is not given to a
 //! client before every other server of the group was asked. NXDOMAIN is an answer, not an error.
 //!
@@ -35,6 +39,7 @@ pub mod datagram;
 pub mod group;
 pub mod health;
 pub mod hedges;
+pub mod mark;
 pub mod message;
 pub mod outage;
 mod queue;
@@ -97,12 +102,14 @@ pub struct Member {
     pub counters: Arc<Counters>,
     /// What all workers say of it.
     pub outage: Arc<Outage>,
+    /// What its sockets are marked with; see [`mark`]. Connections that are open keep theirs.
+    pub mark: Option<u32>,
 }
 
 impl Member {
     /// A server of which nothing is known.
     pub fn new(server: Server, counters: Arc<Counters>) -> Self {
-        Self { server, counters, outage: Arc::default() }
+        Self { server, counters, outage: Arc::default(), mark: None }
     }
 }
 
@@ -211,6 +218,8 @@ pub struct Counters {
     pub connections_limit: Counter,
     /// Queries refused because [`DATAGRAMS`] was reached.
     pub datagrams_limit: Counter,
+    /// Sockets that the kernel did not let us [`mark`].
+    pub unmarked: Counter,
 }
 
 /// What we ask an upstream: always RD and AD set (RFC 6840 section 5.7), always with an OPT record.
@@ -260,23 +269,25 @@ impl Upstreams {
         self.settings.set(settings);
     }
 
-    /// The group of these servers. A server that another living group names keeps its connections, its
-    /// health and its counters (so pass the same counters for the same server); make the new groups before
-    /// dropping the old ones.
-    pub fn group(&self, servers: &[Member], policy: Policy) -> Group {
+    /// The group of these servers; those of the `reserve` are asked only when none of the others can be. A
+    /// server that another living group names keeps its connections, its health and its counters (so pass the
+    /// same counters for the same server); make the new groups before dropping the old ones.
+    pub fn group(&self, servers: &[Member], reserve: &[Member], policy: Policy) -> Group {
+        self.known.borrow_mut().retain(|_, upstream| upstream.strong_count() > 0);
+        let members: Vec<_> = servers.iter().map(|member| self.upstream(member)).collect();
+        let mut reserve: Vec<_> = reserve.iter().map(|member| self.upstream(member)).collect();
+        reserve.retain(|r| !members.iter().any(|m| Rc::ptr_eq(m, r)));
+        Group::new(members, reserve, policy, self.settings.clone(), self.hedges.clone())
+    }
+
+    fn upstream(&self, member: &Member) -> Rc<Upstream> {
         let mut known = self.known.borrow_mut();
-        known.retain(|_, upstream| upstream.strong_count() > 0);
-        let members = servers
-            .iter()
-            .map(|member| {
-                if let Some(upstream) = known.get(&member.server).and_then(Weak::upgrade) {
-                    return upstream;
-                }
-                let upstream = Rc::new(Upstream::new(member, self.settings.clone()));
-                known.insert(member.server, Rc::downgrade(&upstream));
-                upstream
-            })
-            .collect();
-        Group::new(members, policy, self.settings.clone(), self.hedges.clone())
+        if let Some(upstream) = known.get(&member.server).and_then(Weak::upgrade) {
+            upstream.standing.mark.set(member.mark);
+            return upstream;
+        }
+        let upstream = Rc::new(Upstream::new(member, self.settings.clone()));
+        known.insert(member.server, Rc::downgrade(&upstream));
+        upstream
     }
 }

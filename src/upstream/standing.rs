@@ -22,6 +22,8 @@ pub struct Standing {
     pub counters: Arc<Counters>,
     /// What all workers say of it.
     outage: Arc<Outage>,
+    /// See [`Member::mark`].
+    pub mark: Cell<Option<u32>>,
     health: RefCell<Health>,
     rtt: RefCell<Rtt>,
     /// When it last answered anything.
@@ -37,6 +39,7 @@ impl Standing {
             server: member.server,
             counters: Arc::clone(&member.counters),
             outage: Arc::clone(&member.outage),
+            mark: Cell::new(member.mark),
             health: RefCell::default(),
             rtt: RefCell::default(),
             heard: Cell::default(),

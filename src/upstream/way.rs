@@ -53,12 +53,19 @@ pub struct Stop<'a> {
     asked: usize,
     /// It cannot be reached: not asked again for this query.
     closed: bool,
+    /// It is asked only when the others are of no use.
+    reserve: bool,
 }
 
 impl<'a> Stop<'a> {
     /// A server that was not asked yet.
     pub fn new(upstream: &'a Rc<Upstream>) -> Self {
-        Self { upstream, asked: 0, closed: false }
+        Self { upstream, asked: 0, closed: false, reserve: false }
+    }
+
+    /// One that is for when the others are of no use.
+    pub fn in_reserve(upstream: &'a Rc<Upstream>) -> Self {
+        Self { reserve: true, ..Self::new(upstream) }
     }
 }
 
@@ -120,9 +127,13 @@ impl<'a> Way<'a> {
             && self.tries.len() < TRIES + RESCUES + self.order.len()
     }
 
-    /// Tries the server that was asked least, the earlier one first. False if there is no further try.
+    /// Tries the server that was asked least, the earlier one first. The reserve's turn comes when every other
+    /// server was asked and none is being waited for. False if there is no further try.
     pub fn next(&mut self) -> bool {
-        let stops = self.order.iter().enumerate().filter(|(_, stop)| !stop.closed);
+        let reserve_too =
+            !self.is_waiting() && self.order.iter().all(|s| s.reserve || s.closed || s.asked > 0);
+        let open = |stop: &Stop<'_>| !stop.closed && (reserve_too || !stop.reserve);
+        let stops = self.order.iter().enumerate().filter(|(_, stop)| open(stop));
         let next = stops.min_by_key(|(index, stop)| (stop.asked, *index)).map(|(index, _)| index);
         let Some(stop) = next.filter(|_| self.may_try()) else { return false };
         self.begin(stop, self.query.clone());
@@ -159,11 +170,12 @@ impl<'a> Way<'a> {
     }
 
     /// A reply came. It is given back if it is the answer; otherwise it is kept if it is the best so far,
-    /// and a server that was not asked yet is.
+    /// and a server that was not asked yet is. The reserve is no better than who has replied.
     pub fn replied(&mut self, index: usize, reply: Vec<u8>) -> Option<Vec<u8>> {
         let replied = &mut self.tries[index];
         replied.patience = None;
         let (stop, edns) = (replied.stop, replied.edns);
+        let reserve = self.order[stop].reserve;
         self.order[stop].upstream.standing.used(&reply, replied.began.elapsed());
         let poorness = poorness(&reply);
         if poorness == 0 {
@@ -176,7 +188,8 @@ impl<'a> Way<'a> {
         }
         if knows_no_edns && self.may_try() {
             self.begin(stop, self.query.plain());
-        } else if let Some(unasked) = self.order.iter().position(|s| s.asked == 0 && !s.closed)
+        } else if let Some(unasked) =
+            self.order.iter().position(|s| s.asked == 0 && !s.closed && s.reserve <= reserve)
             && self.may_try()
         {
             self.begin(unasked, self.query.clone());

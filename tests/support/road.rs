@@ -28,6 +28,7 @@ impl Road {
             name: Box::new([0]),
             display: ".".into(),
             servers: vec![0],
+            pods: Vec::new(),
             policy: Policy::Ordered,
             rules: rules.clone(),
             counters: vec![Arc::default()],
@@ -36,7 +37,12 @@ impl Road {
         let server = Server { address: upstream, transport: Transport::Tcp };
         let snapshot = Snapshot {
             zones: vec![zone],
-            servers: vec![ServerEntry { server, counters: vec![Arc::default()], outage: Arc::default() }],
+            servers: vec![ServerEntry {
+                server,
+                counters: vec![Arc::default()],
+                outage: Arc::default(),
+                mark: None,
+            }],
             resolve: sidestep::resolve::Settings::default(),
             upstream: sidestep::upstream::Settings::default(),
             probes: Vec::new(),

@@ -207,6 +207,7 @@ pub fn upstream(counters: &upstream::Counters) -> Vec<Family> {
         outstanding,
         connections_limit,
         datagrams_limit,
+        unmarked,
     } = counters;
     vec![
         Family::counter("upstream_queries", "Queries sent to the server, each try counted", sent),
@@ -252,6 +253,11 @@ pub fn upstream(counters: &upstream::Counters) -> Vec<Family> {
             "upstream_outstanding_queries",
             "Queries that the server has not answered, now",
             outstanding.get(),
+        ),
+        Family::counter(
+            "upstream_unmarked_sockets",
+            "Sockets to the server that should be untracked but could not be marked so",
+            unmarked,
         ),
         by(
             "limit",

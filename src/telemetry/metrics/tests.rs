@@ -16,6 +16,7 @@ fn snapshot() -> Snapshot {
         name: Box::default(),
         display: display.to_owned(),
         servers: vec![0],
+        pods: Vec::new(),
         policy: Policy::default(),
         rules: Rules::default(),
         counters: vec![Arc::default(), Arc::default()],
@@ -25,6 +26,7 @@ fn snapshot() -> Snapshot {
         server: Server { address: address.parse().unwrap(), transport },
         counters: vec![Arc::default(), Arc::default()],
         outage: Arc::default(),
+        mark: None,
     };
     Snapshot {
         probes: Vec::new(),
@@ -219,7 +221,7 @@ fn every_name_is_there_from_the_start() {
         upstream_limit_reached upstream_mismatched_replies upstream_opened_connections \
         upstream_out_workers upstream_outstanding_queries upstream_queries upstream_rescued_queries \
         upstream_taken_out \
-        upstream_truncated_answers workers build";
+        upstream_truncated_answers upstream_unmarked_sockets workers build";
     let expected: BTreeSet<_> = expected.split_whitespace().map(|n| format!("sidestep_{n}")).collect();
     let (families, _) = read(&rendered(&workers(), &snapshot()), true);
     assert_eq!(families.into_keys().collect::<BTreeSet<_>>(), expected);
