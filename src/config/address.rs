@@ -114,7 +114,7 @@ fn parse(text: &str) -> Option<(Scoped, Option<u16>)> {
 }
 
 /// A port in digits alone: the standard library would take a plus sign too.
-fn number(text: &str) -> Option<u16> {
+pub(super) fn number(text: &str) -> Option<u16> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 

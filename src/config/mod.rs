@@ -44,7 +44,7 @@ pub use fuzz::fuzz;
 pub use keys::{ADDRESSES, HTTP_LISTENERS, TXT, UPSTREAMS, parse_cache_size, parse_firewall, parse_link};
 pub use name::ZoneName;
 pub use problem::{Problem, Wrong};
-pub use target::{Target, WrittenTarget, parse_flag as parse_upstream};
+pub use target::{Service, Target, WrittenTarget, parse_flag as parse_upstream};
 pub use zone::ZoneConfig;
 
 use crate::{cache, listen, node, resolve, upstream};
@@ -117,7 +117,7 @@ impl Config {
         targets
             .filter_map(|target| match target {
                 Target::ResolvConf(path, _) => Some(path.as_path()),
-                Target::Server(_) => None,
+                Target::Server(_) | Target::Service(_) => None,
             })
             .collect()
     }

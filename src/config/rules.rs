@@ -7,6 +7,7 @@ use super::file::Written;
 use super::kinds::twice;
 use super::problem::Wrong;
 use super::quantity::time;
+use super::target::WrittenTarget;
 use super::zone::WrittenZone;
 use crate::resolve::zones::ZONES;
 
@@ -94,6 +95,12 @@ fn zones(zones: &[WrittenZone]) -> Result<(), Broken> {
         if zone.upstreams.is_empty() {
             let what = format!("zone `{}` has no upstreams", zone.name());
             return broken(&[&place], Wrong::new(what, "add `upstreams = [\"10.96.0.10\"]`"));
+        }
+        if zone.upstreams.iter().all(WrittenTarget::is_service) {
+            let what =
+                format!("zone `{}` has only svc:// upstreams, and nobody to ask for them", zone.name());
+            let hint = "add the cluster DNS Service, like \"tcp://10.96.0.10\", or a resolv.conf";
+            return broken(&[&format!("{place}.upstreams")], Wrong::new(what, hint));
         }
         let targets: HashSet<_> = zone.upstreams.iter().map(|t| t.settle(zone.transport)).collect();
         if targets.len() < zone.upstreams.len() {

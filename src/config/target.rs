@@ -1,4 +1,5 @@
-//! Upstreams as they are written: `tcp://IP[:53]`, `udp://IP[:53]`, `IP[:port]`, or the path of a resolv.conf.
+//! Upstreams as they are written: `tcp://IP[:53]`, `udp://IP[:53]`, `IP[:port]`, the path of a resolv.conf, or
+//! `svc://NAME[:53]`.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,6 +18,31 @@ pub enum Target {
     Server(Server),
     /// The path of a resolv.conf: its servers, spoken to like this. Read again when it changes.
     ResolvConf(PathBuf, Transport),
+    /// `svc://NAME[:53]`.
+    Service(Service),
+}
+
+/// The addresses behind a name, a headless Service's: its pods. The zone's other targets are asked for them,
+/// and asked again before their TTL is over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Service {
+    /// The name.
+    pub name: ZoneName,
+    /// The port of each address.
+    pub port: u16,
+    /// How each is spoken to.
+    pub transport: Transport,
+}
+
+/// As it is written.
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_service(f, &self.name, self.port)
+    }
+}
+
+fn write_service(f: &mut fmt::Formatter<'_>, name: &ZoneName, port: u16) -> fmt::Result {
+    write!(f, "svc://{}:{port}", name.text().trim_end_matches('.'))
 }
 
 /// An upstream as it is written: what it leaves open, its zone says.
@@ -30,6 +56,7 @@ pub struct WrittenTarget {
 enum Place {
     Address(SocketAddr),
     ResolvConf(PathBuf),
+    Service(ZoneName, u16),
 }
 
 impl WrittenTarget {
@@ -38,8 +65,13 @@ impl WrittenTarget {
         Self { place: Place::ResolvConf(path.into()), scheme: None }
     }
 
-    /// Settles the transport: the scheme, else what the zone says, else TCP for an address and UDP for the
-    /// servers of a resolv.conf, because many resolvers of hosts refuse TCP.
+    /// Whether somebody else must be asked for its addresses.
+    pub fn is_service(&self) -> bool {
+        matches!(self.place, Place::Service(..))
+    }
+
+    /// Settles the transport: the scheme, else what the zone says, else TCP for an address or a service and UDP
+    /// for the servers of a resolv.conf, because many resolvers of hosts refuse TCP.
     pub fn settle(&self, zone: Option<Transport>) -> Target {
         match &self.place {
             Place::Address(address) => {
@@ -47,6 +79,10 @@ impl WrittenTarget {
                 Target::Server(Server { address: *address, transport })
             }
             Place::ResolvConf(path) => Target::ResolvConf(path.clone(), zone.unwrap_or(Transport::Udp)),
+            Place::Service(name, port) => {
+                let transport = zone.unwrap_or(Transport::Tcp);
+                Target::Service(Service { name: name.clone(), port: *port, transport })
+            }
         }
     }
 }
@@ -56,6 +92,7 @@ impl From<&Target> for WrittenTarget {
         match target {
             Target::Server(s) => Self { place: Place::Address(s.address), scheme: Some(s.transport) },
             Target::ResolvConf(path, _) => Self::resolv_conf(path),
+            Target::Service(s) => Self { place: Place::Service(s.name.clone(), s.port), scheme: None },
         }
     }
 }
@@ -64,6 +101,7 @@ impl fmt::Display for WrittenTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.place, self.scheme) {
             (Place::ResolvConf(path), _) => write!(f, "{}", path.display()),
+            (Place::Service(name, port), _) => write_service(f, name, *port),
             (Place::Address(address), None) => write!(f, "{address}"),
             (Place::Address(address), Some(Transport::Tcp)) => write!(f, "tcp://{address}"),
             (Place::Address(address), Some(Transport::Udp)) => write!(f, "udp://{address}"),
@@ -78,7 +116,8 @@ impl FromStr for WrittenTarget {
         let (scheme, rest) = match text.split_once("://") {
             Some(("tcp", rest)) => (Some(Transport::Tcp), rest),
             Some(("udp", rest)) => (Some(Transport::Udp), rest),
-            Some((scheme, _)) => return Err(Wrong::unknown("scheme", scheme, ["tcp", "udp"])),
+            Some(("svc", rest)) => return Self::service(rest),
+            Some((scheme, _)) => return Err(Wrong::unknown("scheme", scheme, ["tcp", "udp", "svc"])),
             None if text.contains('/') => return Self::path(text),
             None => (None, text),
         };
@@ -93,6 +132,26 @@ impl WrittenTarget {
             return Err(Wrong::new(what, "write it like \"/etc/resolv.conf\""));
         }
         Ok(Self::resolv_conf(text))
+    }
+
+    /// What stands behind `svc://`.
+    fn service(text: &str) -> Result<Self, Wrong> {
+        const HINT: &str = "write it like \"svc://kube-dns-headless.kube-system.svc.cluster.local\"";
+        let wrong = |why: &str| Wrong::new(format!("service `{}` {why}", shown(text)), HINT);
+        if address::parse_server(text).is_ok() {
+            let hint = format!("write \"tcp://{text}\"");
+            return Err(Wrong::new(format!("`{}` is an address, not a service's name", shown(text)), hint));
+        }
+        let (name, port) = match text.split_once(':') {
+            None => (text, Some(53)),
+            Some((name, port)) => (name, address::number(port).filter(|&port| port != 0)),
+        };
+        let port = port.ok_or_else(|| wrong("has no port behind its colon"))?;
+        if name.is_empty() || name == "." || name.contains('/') {
+            return Err(wrong("has no name"));
+        }
+        let name = name.parse().map_err(|_| wrong("is no DNS name"))?;
+        Ok(Self { place: Place::Service(name, port), scheme: None })
     }
 }
 
@@ -113,6 +172,7 @@ mod tests {
         match text.parse::<WrittenTarget>().unwrap().settle(zone) {
             Target::Server(s) => format!("{:?} {}", s.transport, s.address),
             Target::ResolvConf(path, transport) => format!("{transport:?} {}", path.display()),
+            Target::Service(s) => format!("{:?} {s}", s.transport),
         }
     }
 
@@ -126,13 +186,40 @@ mod tests {
         assert_eq!(settled("udp://[::1]", tcp), "Udp [::1]:53");
         assert_eq!(settled("/etc/resolv.conf", None), "Udp /etc/resolv.conf");
         assert_eq!(settled("./resolv.conf", tcp), "Tcp ./resolv.conf");
+        assert_eq!(settled("svc://DNS.kube-system.svc.cluster.local.", None), format!("Tcp {DNS}:53"));
+        assert_eq!(settled("svc://dns.kube-system.svc.cluster.local:5353", udp), format!("Udp {DNS}:5353"));
+    }
+
+    const DNS: &str = "svc://dns.kube-system.svc.cluster.local";
+
+    #[test]
+    fn a_service_is_a_name_with_a_port_or_without() {
+        let error = |text: &str| text.parse::<WrittenTarget>().unwrap_err().to_string();
+        assert_eq!(
+            error("svc://10.96.0.10:53"),
+            "`10.96.0.10:53` is an address, not a service's name; write \"tcp://10.96.0.10:53\""
+        );
+        assert!(error("svc://[2001:db8::1]").contains("is an address"));
+        for (text, why) in [
+            ("svc://", "has no name"),
+            ("svc://.", "has no name"),
+            ("svc:///etc/resolv.conf", "has no name"),
+            ("svc://a..b", "is no DNS name"),
+            ("svc://*.a", "is no DNS name"),
+            ("svc://a:", "has no port"),
+            ("svc://a:0", "has no port"),
+            ("svc://a:dns", "has no port"),
+        ] {
+            let message = error(text);
+            assert!(message.contains(why) && message.contains("svc://kube-dns"), "{text}: {message}");
+        }
     }
 
     #[test]
     fn what_is_no_target_is_refused_with_a_reason() {
         let error = |text: &str| text.parse::<WrittenTarget>().unwrap_err().to_string();
         assert_eq!(error("tpc://10.0.0.1"), "unknown scheme `tpc`; did you mean `tcp`?");
-        assert_eq!(error("tls://10.0.0.1"), "unknown scheme `tls`; known: tcp, udp");
+        assert_eq!(error("tls://10.0.0.1"), "unknown scheme `tls`; known: tcp, udp, svc");
         assert!(error("dns.google").contains("is a host name"));
         assert!(error("udp:///etc/resolv.conf").contains("`/etc/resolv.conf`"));
         assert!(error("").contains("is no IP address"));

@@ -59,14 +59,19 @@ impl WrittenZone {
     }
 }
 
-/// For printing. Addresses get their scheme; the zone's `transport` is what its resolv.conf needs.
+/// For printing. Addresses get their scheme; the zone's `transport` is what its resolv.conf and services need.
 impl From<&ZoneConfig> for WrittenZone {
     fn from(zone: &ZoneConfig) -> Self {
-        let over_tcp = |target: &Target| matches!(target, Target::ResolvConf(_, Transport::Tcp));
+        // What is not as it would be without the zone's word.
+        let transport = |target: &Target| match target {
+            Target::ResolvConf(_, Transport::Tcp) => Some(Transport::Tcp),
+            Target::Service(service) => Some(service.transport).filter(|&t| t == Transport::Udp),
+            _ => None,
+        };
         Self {
             name: zone.display.parse().ok(),
             upstreams: zone.upstreams.iter().map(WrittenTarget::from).collect(),
-            transport: zone.upstreams.iter().any(over_tcp).then_some(Transport::Tcp),
+            transport: zone.upstreams.iter().find_map(transport),
             policy: zone.policy,
             rules: zone.rules.clone(),
         }

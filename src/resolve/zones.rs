@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::cache;
-use crate::count::{Counter, Histogram};
+use crate::count::{Counter, Gauge, Histogram};
 use crate::limit::Limit;
 use crate::resolve;
 use crate::upstream::outage::Outage;
@@ -42,6 +42,8 @@ pub struct Zone {
     pub counters: Vec<Arc<ZoneCounters>>,
     /// Whether nobody answers for it, as all workers say it.
     pub outage: Arc<Outage>,
+    /// What is counted about its services.
+    pub services: Arc<ServiceCounters>,
 }
 
 /// An upstream server as the road sees it.
@@ -260,4 +262,17 @@ pub struct ZoneCounters {
     pub hit_latency: Histogram,
     /// Time from the receipt of a query to its answer being sent, for misses.
     pub miss_latency: Histogram,
+}
+
+/// What the supervisor counts about the services (`svc://`) of one zone.
+#[derive(Debug, Default)]
+pub struct ServiceCounters {
+    /// Addresses behind their names that are in use, now.
+    pub addresses: Gauge,
+    /// Times the addresses of one were found out.
+    pub refreshed: Counter,
+    /// Times they could not be.
+    pub failed: Counter,
+    /// Times one had more addresses than are taken.
+    pub limit: Counter,
 }

@@ -4,14 +4,16 @@
 //! probe the upstreams. Whatever fails before the workers run is fatal, says what to do, and has answered nobody.
 //!
 //! **Reload** (SIGHUP, a change of the file or of a resolv.conf): load, make a snapshot, publish it. Workers pick it up
-//! with their next batch. A bad file changes nothing; so does a resolv.conf that cannot be read.
+//! with their next batch. New addresses of a service ([`services`]) are taken over in the same way. A bad file changes nothing; so does a resolv.conf that cannot be read.
 //!
 //! **Stop** (SIGTERM, SIGINT): no new connections; flights land; what has arrived is answered; close.
 //!
 //! The supervisor is the main thread. It never handles a query, so it may wait for files and scrapes.
 
+mod addresses;
 mod probe;
 mod registry;
+mod services;
 mod worker;
 
 use std::cell::{Cell, RefCell};
@@ -26,6 +28,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tracing::{error, info, warn};
 
@@ -34,6 +37,7 @@ use crate::config::watch::Watch;
 use crate::config::{Config, Flags, Problem};
 use crate::listen::bind::{self, Guard, Sockets};
 use crate::listen::{self};
+use crate::resolve::zones::ServerEntry;
 use crate::resolve::{self, Snapshot};
 use crate::telemetry::health;
 use crate::telemetry::http::{self, Local, Pages, Site};
@@ -42,6 +46,7 @@ use crate::telemetry::metrics::{self, CacheFigures, Sources, WorkerSources};
 use crate::telemetry::ready::Readiness;
 use probe::Probes;
 use registry::Registry;
+use services::Services;
 use worker::Worker;
 
 /// Serves until a signal says to stop. `flags` are those that `config` was loaded with, for reloads.
@@ -75,6 +80,10 @@ struct Supervisor {
     http_counters: Vec<Arc<http::Counters>>,
     readiness: RefCell<Readiness>,
     probes: Probes,
+    services: Services,
+    /// Changes whenever there is another snapshot: after a reload, when a service has other addresses, and when a
+    /// server is left out.
+    changes: watch::Sender<()>,
     probing: RefCell<Option<JoinHandle<()>>>,
     reloads_ok: Cell<u64>,
     reloads_failed: Cell<u64>,
@@ -142,6 +151,8 @@ impl Supervisor {
             http,
             readiness,
             probes: Probes::default(),
+            services: Services::default(),
+            changes: watch::Sender::new(()),
             probing: RefCell::new(None),
             reloads_ok: Cell::new(0),
             reloads_failed: Cell::new(0),
@@ -167,6 +178,7 @@ impl Supervisor {
             }
             this.greet();
             this.probe_upstreams();
+            this.services.follow(&this);
             this.wait().await
         })?;
         info!("stopping: finishing what is under way");
@@ -221,23 +233,33 @@ impl Supervisor {
             Err(problem) => return self.refuse_reload(why, &problem),
         };
         let snapshot = match self.registry.borrow_mut().fresh_snapshot(&config) {
-            Ok(snapshot) => Arc::new(snapshot),
+            Ok(snapshot) => snapshot,
             Err(problem) => return self.refuse_reload(why, &problem),
         };
         for key in config.needs_restart(&self.config.borrow()) {
             warn!(key, "this change takes effect at the next start");
         }
         self.log.set_level(config.log.level);
-        self.readiness.borrow_mut().reload(&snapshot.zones);
-        let asked = who_asks_whom(&self.published.swap(Arc::clone(&snapshot)));
+        let news = self.publish(snapshot);
         self.settings.store(Arc::new(config.listen.clone()));
         self.config.replace(config);
         self.reloads_ok.set(self.reloads_ok.get() + 1);
         info!(why, "configuration reloaded");
-        for line in who_asks_whom(&snapshot).iter().filter(|line| !asked.contains(line)) {
+        for line in news {
             info!("{line}");
         }
         self.probe_upstreams();
+        self.services.follow(self);
+    }
+
+    /// Makes a snapshot the one that holds; the lines are what is new about who asks whom.
+    fn publish(&self, snapshot: Snapshot) -> Vec<String> {
+        let mut lines = who_asks_whom(&snapshot);
+        self.readiness.borrow_mut().reload(&snapshot.zones);
+        let before = who_asks_whom(&self.published.swap(Arc::new(snapshot)));
+        self.changes.send_replace(());
+        lines.retain(|line| !before.contains(line));
+        lines
     }
 
     fn refuse_reload(&self, why: &str, problem: &Problem) {
@@ -303,11 +325,14 @@ impl Pages for Supervisor {
 
 /// A line for each zone.
 fn who_asks_whom(snapshot: &Snapshot) -> Vec<String> {
-    let servers = |zone: &resolve::Zone| {
-        let servers: Vec<_> = zone.servers.iter().map(|&i| snapshot.servers[i].server.to_string()).collect();
-        servers.join(", ")
+    let names = |rank: Vec<&ServerEntry>| -> String {
+        rank.iter().map(|entry| entry.server.to_string()).collect::<Vec<_>>().join(", ")
     };
-    snapshot.zones.iter().map(|zone| format!("zone {} asks {}", zone.display, servers(zone))).collect()
+    let line = |zone: &resolve::Zone| match snapshot.ranks(zone).map(names) {
+        [servers, reserve] if reserve.is_empty() => format!("zone {} asks {servers}", zone.display),
+        [servers, reserve] => format!("zone {} asks {servers}; in reserve {reserve}", zone.display),
+    };
+    snapshot.zones.iter().map(line).collect()
 }
 
 /// Clients and upstreams may take thousands of descriptors; the usual soft limit of 1024 is for programs that use

@@ -96,8 +96,9 @@ async fn leave_out(loops: impl Future<Output = Vec<Option<Server>>>, supervisor:
     }
     match registry.snapshot(&supervisor.config.borrow()) {
         Ok(snapshot) => {
-            supervisor.readiness.borrow_mut().reload(&snapshot.zones);
-            supervisor.published.store(Arc::new(snapshot));
+            for line in supervisor.publish(snapshot) {
+                info!("{line}");
+            }
             // The zones have other servers now, which are to answer before we are ready.
             supervisor.probe_upstreams();
         }
@@ -106,11 +107,12 @@ async fn leave_out(loops: impl Future<Output = Vec<Option<Server>>>, supervisor:
 }
 
 /// These servers in their order. What is asked here counts for no worker.
-fn group<'s>(upstreams: &Upstreams, servers: impl Iterator<Item = &'s ServerEntry>) -> Group {
+pub(super) fn group<'s>(upstreams: &Upstreams, servers: impl Iterator<Item = &'s ServerEntry>) -> Group {
     let members: Vec<_> = servers.map(|entry| entry.member(Arc::default())).collect();
     upstreams.group(&members, &[], Policy::Ordered)
 }
 
-fn ask(name: &[u8], rtype: u16) -> Ask {
+/// A question of our own.
+pub(super) fn ask(name: &[u8], rtype: u16) -> Ask {
     Ask { name: name.into(), rtype, class: class::IN, dnssec_ok: false, checking_disabled: false }
 }

@@ -1,30 +1,39 @@
 //! From a configuration to a snapshot: zones with their identities, servers, and the counters that outlive a
 //! reload.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::config::{Config, Problem, Target, ZoneConfig, resolv_conf};
-use crate::resolve::zones::{LoopProbe, ServerEntry};
+use crate::config::{Config, Problem, Service, Target, ZoneConfig, resolv_conf};
+use crate::resolve::zones::{LoopProbe, ServerEntry, ServiceCounters};
 use crate::resolve::{Snapshot, Zone, ZoneCounters};
 use crate::upstream::outage::Outage;
-use crate::upstream::{self, Server};
+use crate::upstream::{self, Server, mark};
 
 /// What is remembered from one snapshot to the next.
 pub struct Registry {
+    /// Whether sockets to addresses of services are to be marked as untracked; takes effect with the next
+    /// snapshot, for new sockets.
+    pub untracked: bool,
     workers: usize,
     next_id: u32,
     zones: BTreeMap<Box<[u8]>, KnownZone>,
     servers: BTreeMap<Server, KnownServer>,
+    /// The addresses behind services' names, by zone: each zone asks its own servers.
+    services: HashMap<(Box<[u8]>, Service), Vec<IpAddr>>,
     /// Servers that ask us in turn: left out.
     looping: Vec<Server>,
 }
 
 struct KnownZone {
     id: u32,
-    servers: Vec<Server>,
+    /// What the identity stands for. The addresses of a service are not part of it: pods come and go, and all
+    /// answer alike, so what one said stays true.
+    asks: (Vec<Server>, Vec<Service>),
     counters: Vec<Arc<ZoneCounters>>,
+    services: Arc<ServiceCounters>,
     outage: Arc<Outage>,
 }
 
@@ -33,10 +42,29 @@ struct KnownServer {
     outage: Arc<Outage>,
 }
 
+/// Whom a zone asks.
+struct Whom<'c> {
+    zone: &'c ZoneConfig,
+    /// Those that it names, and those of its resolv.conf files, in the order written.
+    servers: Vec<Server>,
+    /// Its services.
+    services: Vec<Service>,
+    /// The addresses of these that are known.
+    pods: Vec<Server>,
+}
+
 impl Registry {
     /// Nothing known yet, for so many workers.
     pub fn new(workers: usize) -> Self {
-        Self { workers, next_id: 0, zones: BTreeMap::new(), servers: BTreeMap::new(), looping: Vec::new() }
+        Self {
+            untracked: false,
+            workers,
+            next_id: 0,
+            zones: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            services: HashMap::new(),
+            looping: Vec::new(),
+        }
     }
 
     /// The configuration as the workers use it. Reads the resolv.conf files that it names.
@@ -44,23 +72,27 @@ impl Registry {
     /// # Errors
     /// One of them cannot be read or names no server. Nothing is changed then.
     pub fn snapshot(&mut self, config: &Config) -> Result<Snapshot, Problem> {
-        let mut zones = Vec::with_capacity(config.zones.len());
-        for zone in &config.zones {
-            zones.push((zone, servers_of(zone)?));
-        }
+        let mut zones = config.zones.iter().map(|zone| self.whom(zone)).collect::<Result<Vec<_>, _>>()?;
         // The longest name first, so that the first zone that holds a name is the right one.
-        zones.sort_by_key(|(zone, _)| std::cmp::Reverse(zone.name.len()));
-        for (_, servers) in &mut zones {
-            servers.retain(|s| !self.looping.contains(s));
-        }
-        let mut all: Vec<Server> = zones.iter().flat_map(|(_, servers)| servers.iter().copied()).collect();
+        zones.sort_by_key(|whom| std::cmp::Reverse(whom.zone.name.len()));
+        let mut all: Vec<Server> = zones.iter().flat_map(Whom::everybody).collect();
         all.sort_unstable();
         all.dedup();
-        self.zones.retain(|name, _| zones.iter().any(|(zone, _)| zone.name == *name));
+        self.zones.retain(|name, _| zones.iter().any(|whom| whom.zone.name == *name));
         self.servers.retain(|server, _| all.contains(server));
+        self.services.retain(|(name, service), _| {
+            zones.iter().any(|whom| whom.zone.name == *name && whom.services.contains(service))
+        });
         let probes = probes(&zones);
-        let zones = zones.into_iter().map(|(zone, servers)| self.zone(zone, &servers, &all)).collect();
-        let servers = all.into_iter().map(|server| self.server(server)).collect();
+        let is_pod = |server: &Server| zones.iter().any(|whom| whom.pods.contains(server));
+        let servers = all
+            .iter()
+            .map(|server| {
+                let mark = (self.untracked && is_pod(server)).then_some(mark::UNTRACKED);
+                self.server(*server, mark)
+            })
+            .collect();
+        let zones = zones.into_iter().map(|whom| self.zone(whom, &all)).collect();
         Ok(Snapshot { zones, servers, resolve: config.resolve.clone(), upstream: config.upstream, probes })
     }
 
@@ -78,42 +110,94 @@ impl Registry {
         self.looping.push(server);
     }
 
-    fn zone(&mut self, zone: &ZoneConfig, servers: &[Server], all: &[Server]) -> Zone {
+    /// Takes down the addresses behind a service's name. True if they are not those that were known: the next
+    /// snapshot has them.
+    pub fn learn(&mut self, zone: &[u8], service: &Service, addresses: Vec<IpAddr>) -> bool {
+        let known = self.services.entry((zone.into(), service.clone())).or_default();
+        let news = *known != addresses;
+        *known = addresses;
+        news
+    }
+
+    /// The addresses behind a service's name, as last heard.
+    pub fn known(&self, zone: &[u8], service: &Service) -> &[IpAddr] {
+        self.services.get(&(zone.into(), service.clone())).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whom a zone asks: each server once, without those that loop.
+    fn whom<'c>(&self, zone: &'c ZoneConfig) -> Result<Whom<'c>, Problem> {
+        let mut whom = Whom { zone, servers: Vec::new(), services: Vec::new(), pods: Vec::new() };
+        for target in &zone.upstreams {
+            match target {
+                Target::Server(server) => whom.servers.push(*server),
+                Target::ResolvConf(path, transport) => {
+                    let addresses = resolv_conf::read(path)?.into_iter();
+                    whom.servers.extend(addresses.map(|address| Server { address, transport: *transport }));
+                }
+                Target::Service(service) => {
+                    let Service { port, transport, .. } = *service;
+                    let addresses = self.known(&zone.name, service).iter();
+                    let address = |&ip| SocketAddr::new(ip, port);
+                    whom.pods.extend(addresses.map(|ip| Server { address: address(ip), transport }));
+                    whom.services.push(service.clone());
+                }
+            }
+        }
+        for servers in [&mut whom.servers, &mut whom.pods] {
+            let mut seen = Vec::new();
+            servers.retain(|s| {
+                let new = !seen.contains(s) && !self.looping.contains(s);
+                seen.push(*s);
+                new
+            });
+        }
+        Ok(whom)
+    }
+
+    fn zone(&mut self, whom: Whom<'_>, all: &[Server]) -> Zone {
+        let Whom { zone, servers, services, pods } = whom;
+        let places = |servers: &[Server]| servers.iter().filter_map(|s| all.binary_search(s).ok()).collect();
+        let (servers_at, pods_at) = (places(&servers), places(&pods));
+        let asks = (servers, services);
         let known = self.zones.entry(zone.name.clone()).or_insert_with(|| KnownZone {
             id: u32::MAX,
-            servers: Vec::new(),
+            asks: Default::default(),
             counters: per_worker(self.workers),
+            services: Arc::default(),
             outage: Arc::default(),
         });
-        if known.servers != servers || known.id == u32::MAX {
+        if known.asks != asks || known.id == u32::MAX {
             known.id = self.next_id;
-            known.servers = servers.to_vec();
+            known.asks = asks;
             self.next_id += 1;
         }
+        known.services.addresses.set(pods.len() as u64);
         Zone {
             id: known.id,
             name: zone.name.clone(),
             display: zone.display.clone(),
-            servers: servers.iter().filter_map(|s| all.binary_search(s).ok()).collect(),
-            pods: Vec::new(),
+            servers: servers_at,
+            pods: pods_at,
             policy: zone.policy,
             rules: zone.rules.clone(),
             counters: known.counters.clone(),
+            services: Arc::clone(&known.services),
             outage: Arc::clone(&known.outage),
         }
     }
 
-    fn server(&mut self, server: Server) -> ServerEntry {
+    fn server(&mut self, server: Server, mark: Option<u32>) -> ServerEntry {
         let known = self
             .servers
             .entry(server)
             .or_insert_with(|| KnownServer { counters: per_worker(self.workers), outage: Arc::default() });
-        ServerEntry {
-            server,
-            counters: known.counters.clone(),
-            outage: Arc::clone(&known.outage),
-            mark: None,
-        }
+        ServerEntry { server, counters: known.counters.clone(), outage: Arc::clone(&known.outage), mark }
+    }
+}
+
+impl Whom<'_> {
+    fn everybody(&self) -> impl Iterator<Item = Server> {
+        self.servers.iter().chain(&self.pods).copied()
     }
 }
 
@@ -121,36 +205,14 @@ fn per_worker<T: Default>(workers: usize) -> Vec<Arc<T>> {
     (0..workers).map(|_| Arc::default()).collect()
 }
 
-/// The servers of a zone in the order written, each once.
-fn servers_of(zone: &ZoneConfig) -> Result<Vec<Server>, Problem> {
-    let mut servers = Vec::new();
-    for target in &zone.upstreams {
-        match target {
-            Target::Server(server) => servers.push(*server),
-            Target::ResolvConf(path, transport) => {
-                let addresses = resolv_conf::read(path)?.into_iter();
-                servers.extend(addresses.map(|address| Server { address, transport: *transport }));
-            }
-        }
-    }
-    let mut seen = Vec::new();
-    servers.retain(|s| {
-        !seen.contains(s) && {
-            seen.push(*s);
-            true
-        }
-    });
-    Ok(servers)
-}
-
 /// One random name a server, in a zone that it serves: `HEX.sidestep-loop.ZONE`.
-fn probes(zones: &[(&ZoneConfig, Vec<Server>)]) -> Vec<LoopProbe> {
+fn probes(zones: &[Whom<'_>]) -> Vec<LoopProbe> {
     let mut probes: Vec<LoopProbe> = Vec::new();
-    for (zone, servers) in zones {
-        for &server in servers {
+    for whom in zones {
+        for server in whom.everybody() {
             if probes.iter().all(|p| p.server != server) {
                 let token = format!("{:016x}", rand::random::<u64>());
-                let name = [b"\x10", token.as_bytes(), b"\x0dsidestep-loop", &zone.name].concat();
+                let name = [b"\x10", token.as_bytes(), b"\x0dsidestep-loop", &whom.zone.name].concat();
                 // A zone's name of almost 255 bytes has no room for a probe.
                 if name.len() <= crate::wire::name::MAX {
                     probes.push(LoopProbe { name: name.into(), server, seen: AtomicBool::new(false) });
@@ -159,4 +221,84 @@ fn probes(zones: &[(&ZoneConfig, Vec<Server>)]) -> Vec<LoopProbe> {
         }
     }
     probes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "[[zone]]\nname = \"cluster.local\"\n\
+        upstreams = [\"tcp://192.0.2.1\", \"svc://dns.cluster.local:5353\"]\n\
+        [[zone]]\nname = \".\"\nupstreams = [\"udp://192.0.2.9\"]\n";
+
+    fn service(config: &Config) -> (&[u8], &Service) {
+        let zone = &config.zones[0];
+        match &zone.upstreams[1] {
+            Target::Service(service) => (&zone.name, service),
+            other => panic!("{other:?} is no service"),
+        }
+    }
+
+    fn pod(last: u8) -> IpAddr {
+        IpAddr::from([10, 244, 0, last])
+    }
+
+    fn texts(addresses: &[SocketAddr]) -> Vec<String> {
+        addresses.iter().map(SocketAddr::to_string).collect()
+    }
+
+    const NAME: &[u8] = b"\x03www\x07cluster\x05local\0";
+
+    #[test]
+    fn the_addresses_of_a_service_come_and_go_under_the_same_identity() {
+        let config = Config::parse(TEXT, "test").unwrap();
+        let (zone, service) = service(&config);
+        let mut registry = Registry::new(1);
+        let before = registry.snapshot(&config).unwrap();
+        assert_eq!(texts(&before.asked_for(NAME).servers), ["192.0.2.1:53"]);
+        assert_eq!(before.asked_for(NAME).pods, []);
+        assert!(registry.learn(zone, service, vec![pod(2), pod(3)]));
+        assert!(!registry.learn(zone, service, vec![pod(2), pod(3)]), "no news");
+        let after = registry.snapshot(&config).unwrap();
+        assert_eq!(texts(&after.asked_for(NAME).pods), ["10.244.0.2:5353", "10.244.0.3:5353"]);
+        assert_eq!(texts(&after.asked_for(NAME).servers), ["192.0.2.1:53"]);
+        let other = after.asked_for(b"\x04test\0");
+        assert_eq!((other.pods.len(), texts(&other.servers)), (0, vec!["192.0.2.9:53".to_owned()]));
+        assert_eq!(before.zones[0].id, after.zones[0].id, "what was cached stays true");
+        let [first, reserve] = after.ranks(&after.zones[0]);
+        assert_eq!((first.len(), reserve.len()), (2, 1));
+        assert_eq!(after.zones[0].services.addresses.get(), 2);
+    }
+
+    #[test]
+    fn another_service_is_another_zone_and_the_old_addresses_are_forgotten() {
+        let config = Config::parse(TEXT, "test").unwrap();
+        let (zone, service) = service(&config);
+        let mut registry = Registry::new(1);
+        registry.learn(zone, service, vec![pod(2)]);
+        let before = registry.snapshot(&config).unwrap();
+        let other = Config::parse(&TEXT.replace("svc://dns", "svc://dns2"), "test").unwrap();
+        let after = registry.snapshot(&other).unwrap();
+        assert_ne!(before.zones[0].id, after.zones[0].id);
+        assert_eq!(before.zones[1].id, after.zones[1].id);
+        assert_eq!(after.asked_for(NAME).pods, []);
+        assert_eq!(registry.known(zone, service), &[] as &[IpAddr]);
+    }
+
+    #[test]
+    fn only_addresses_of_services_are_marked_and_only_when_told_so() {
+        let config = Config::parse(TEXT, "test").unwrap();
+        let (zone, service) = service(&config);
+        let mut registry = Registry::new(1);
+        registry.learn(zone, service, vec![pod(2)]);
+        let mut marks = |untracked| {
+            registry.untracked = untracked;
+            let snapshot = registry.snapshot(&config).unwrap();
+            let marked = snapshot.servers.iter().filter(|s| s.mark == Some(mark::UNTRACKED));
+            marked.map(|s| s.server.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(marks(false), [""; 0]);
+        assert_eq!(marks(true), ["tcp://10.244.0.2:5353"]);
+        assert_eq!(marks(false), [""; 0]);
+    }
 }

@@ -108,6 +108,7 @@ mod tests {
             rules: Rules::default(),
             counters: Vec::new(),
             outage: Arc::default(),
+            services: Arc::default(),
         }
     }
 

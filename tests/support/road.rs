@@ -33,6 +33,7 @@ impl Road {
             rules: rules.clone(),
             counters: vec![Arc::default()],
             outage: Arc::default(),
+            services: Arc::default(),
         };
         let server = Server { address: upstream, transport: Transport::Tcp };
         let snapshot = Snapshot {

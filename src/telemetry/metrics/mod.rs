@@ -96,7 +96,8 @@ fn families(sources: &Sources<'_>) -> Vec<Family> {
     all.extend(sum(workers.iter().map(|w| &*w.listen), tell::listen));
     all.extend(sum(workers.iter().map(|w| &*w.resolve), tell::resolve));
     let zones = snapshot.zones.iter().map(|zone| {
-        let families = sum(zone.counters.iter().map(|c| &**c), tell::zone);
+        let mut families = sum(zone.counters.iter().map(|c| &**c), tell::zone);
+        families.extend(tell::services(&zone.services));
         (zone.display.clone(), families)
     });
     all.extend(join("zone", zones));

@@ -168,6 +168,25 @@ pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
     ]
 }
 
+/// The supervisor's part of one zone.
+pub fn services(counters: &resolve::zones::ServiceCounters) -> Vec<Family> {
+    let resolve::zones::ServiceCounters { addresses, refreshed, failed, limit } = counters;
+    vec![
+        Family::gauge("service_addresses", "Addresses behind svc:// upstreams in use, now", addresses.get()),
+        by(
+            "result",
+            "service_refreshes",
+            "Times the addresses behind a svc:// upstream were found out, or could not be and the last ones stayed",
+            [("ok", refreshed), ("failed", failed)],
+        ),
+        Family::counter(
+            "service_limit_reached",
+            "Times a svc:// upstream had more addresses than are taken",
+            limit,
+        ),
+    ]
+}
+
 /// Queries by protocol, address family and type.
 fn by_query(queries: &[[[Counter; TYPES.len() + 1]; 2]; 2]) -> Vec<Sample> {
     let mut samples = Vec::new();

@@ -21,6 +21,7 @@ fn snapshot() -> Snapshot {
         rules: Rules::default(),
         counters: vec![Arc::default(), Arc::default()],
         outage: Arc::default(),
+        services: Arc::default(),
     };
     let server = |address: &str, transport| ServerEntry {
         server: Server { address: address.parse().unwrap(), transport },
@@ -214,7 +215,8 @@ fn every_name_is_there_from_the_start() {
     let expected = "answers cache_bytes cache_entries cache_evictions cache_limit_bytes coalesced_misses \
         dropped_packets failure_hits flights hit_duration_seconds hits http_accepted_connections http_accept_failures \
         http_closed_connections http_connections limit_reached local_answers misses miss_duration_seconds \
-        prefetches queries reloads resident_memory_bytes stale_answers start_time_seconds \
+        prefetches queries reloads resident_memory_bytes service_addresses service_limit_reached service_refreshes \
+        stale_answers start_time_seconds \
         tcp_accepted_connections tcp_closed_connections tcp_connections timeouts udp_send_failures \
         udp_truncated_answers upstream_answers upstream_connections upstream_duration_seconds \
         upstream_failed_connections upstream_failed_tries upstream_handed_over_queries upstream_hedges \
