@@ -9,5 +9,6 @@ mod life;
 mod limits;
 mod program;
 mod reload;
+mod services;
 #[path = "../support/mod.rs"]
 mod support;
