@@ -19,7 +19,8 @@
 //! clients, its upstream connections, its flights and its timers: a miss never leaves its thread, and there
 //! is no cross-thread queue on the road. Workers share the [`cache`] and an immutable
 //! [snapshot](resolve::Snapshot) of the zones with the listeners' [settings](listen::Settings), nothing else. The *supervisor* is the main thread: it
-//! binds, starts the workers, watches files and signals, publishes snapshots, and serves HTTP.
+//! binds, starts the workers, watches files and signals, finds out the addresses behind services' names,
+//! publishes snapshots, and serves HTTP.
 //!
 //! # What the road keeps true
 //!

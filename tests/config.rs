@@ -379,3 +379,27 @@ mod mutated {
         }
     }
 }
+
+#[test]
+fn a_service_needs_somebody_who_knows_its_addresses() {
+    let zone = |upstreams: &str| format!("[[zone]]\nname = \"cluster.local\"\nupstreams = [{upstreams}]\n");
+    let service = "\"svc://dns.kube-system.svc.cluster.local\"";
+    assert_eq!(
+        wrong(&zone(service)),
+        "test.toml:3:13: zone `cluster.local.` has only svc:// upstreams, and nobody to ask for them; add the \
+         cluster DNS Service, like \"tcp://10.96.0.10\", or a resolv.conf"
+    );
+    for other in ["\"10.96.0.10\"", "\"/etc/resolv.conf\""] {
+        for transport in ["", "transport = \"udp\"\n", "transport = \"tcp\"\n"] {
+            let text = zone(&format!("{service}, {other}")) + transport;
+            let config = parse(&text);
+            assert_eq!(parse(&config.to_toml()), config, "{text}");
+        }
+    }
+    let twice =
+        wrong(&zone(&format!("{service}, \"10.96.0.10\", \"svc://DNS.kube-system.svc.cluster.local:53\"")));
+    assert!(twice.contains("is given twice"), "{twice}");
+    let up = config::parse_upstream(&format!("cluster.local={}", service.trim_matches('"'))).unwrap();
+    let alone = Config::load(&Flags { upstream: vec![up], ..Flags::default() }).unwrap_err().to_string();
+    assert!(alone.starts_with("--upstream: zone `cluster.local.` has only svc:// upstreams"), "{alone}");
+}

@@ -65,6 +65,7 @@ pub(super) struct FlagArgs {
     /// Ask this server: tcp://IP[:53], udp://IP[:53], IP[:port] (TCP), the path of a resolv.conf, or svc://NAME[:53].
     ///
     /// svc:// is every address behind the name of a headless Service, found out through the zone's other targets.
+    ///
     /// With ZONE= for this zone alone, else for all names that no other zone holds. May be given again: the
     /// targets of one zone are a group.
     #[arg(long, value_name = "[ZONE=]TARGET", value_parser = config::parse_upstream)]

@@ -4,7 +4,7 @@
 //! probe the upstreams. Whatever fails before the workers run is fatal, says what to do, and has answered nobody.
 //!
 //! **Reload** (SIGHUP, a change of the file or of a resolv.conf): load, make a snapshot, publish it. Workers pick it up
-//! with their next batch. New addresses of a service ([`services`]) are taken over in the same way. A bad file changes nothing; so does a resolv.conf that cannot be read.
+//! with their next batch. New addresses of a service (`services`) are taken over in the same way. A bad file changes nothing; so does a resolv.conf that cannot be read.
 //!
 //! **Stop** (SIGTERM, SIGINT): no new connections; flights land; what has arrived is answered; close.
 //!
