@@ -22,8 +22,8 @@ pub const ZONES: Limit<usize> = Limit::new(1, 1, 256);
 /// One zone as the road sees it.
 #[derive(Debug)]
 pub struct Zone {
-    /// Its identity in cache keys. A zone keeps it across reloads as long as its name and upstreams stay;
-    /// otherwise it gets a new one, and so its old entries are not found again.
+    /// Its identity in cache keys. A zone keeps it across reloads as long as its name and upstreams stay
+    /// (the addresses behind a service's name may change); otherwise it gets a new one, and so its old entries are not found again.
     pub id: u32,
     /// Its name: wire format, lower case.
     pub name: Box<[u8]>,
@@ -60,9 +60,15 @@ pub struct ServerEntry {
 }
 
 impl ServerEntry {
-    /// It, for a group of somebody who counts here.
-    pub fn member(&self, counters: Arc<upstream::Counters>) -> Member {
-        Member { server: self.server, counters, outage: Arc::clone(&self.outage), mark: self.mark }
+    /// It, for a group of worker number `worker`.
+    fn member(&self, worker: usize) -> Member {
+        let outage = Some(Arc::clone(&self.outage));
+        Member { outage, ..self.silent_member(Arc::clone(&self.counters[worker])) }
+    }
+
+    /// It, for a group of somebody who is no worker: outages are not told.
+    pub fn silent_member(&self, counters: Arc<upstream::Counters>) -> Member {
+        Member { mark: self.mark, ..Member::new(self.server, counters) }
     }
 }
 
@@ -169,9 +175,9 @@ impl Routes {
     /// A snapshot for worker number `worker`. Upstreams that stay keep their connections.
     pub fn new(snapshot: Arc<Snapshot>, worker: usize, upstreams: &Upstreams) -> Self {
         let route = |zone: &Zone| {
-            let [servers, reserve] = snapshot.ranks(zone).map(|rank| -> Vec<_> {
-                rank.into_iter().map(|entry| entry.member(Arc::clone(&entry.counters[worker]))).collect()
-            });
+            let [servers, reserve] = snapshot
+                .ranks(zone)
+                .map(|rank| -> Vec<_> { rank.into_iter().map(|entry| entry.member(worker)).collect() });
             Rc::new(Route {
                 id: zone.id,
                 rules: zone.rules.clone(),

@@ -420,7 +420,28 @@ impl Drop for Pending {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Counters, Member, Server, Transport};
     use super::*;
+
+    #[test]
+    fn sockets_are_marked_when_told_so() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let server = Server { address: listener.local_addr().unwrap(), transport: Transport::Tcp };
+            for mark in [None, Some(mark::UNTRACKED)] {
+                let counters = Arc::new(Counters::default());
+                let standing = Standing::new(&Member { mark, ..Member::new(server, counters.clone()) });
+                let stream = connect(&standing, &Settings::default()).await.unwrap();
+                let marked = socket2::SockRef::from(&stream).mark().unwrap();
+                let refused = (0, u64::from(mark.is_some())); // without CAP_NET_ADMIN
+                let wanted = (mark.unwrap_or(0), 0);
+                assert!([wanted, refused].contains(&(marked, counters.unmarked.get())), "{mark:?}: {marked}");
+            }
+        });
+    }
 
     #[test]
     fn a_shortage_of_ports_is_ours_and_a_missing_address_is_not() {

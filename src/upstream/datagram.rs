@@ -63,3 +63,39 @@ async fn attempt(standing: &Standing, query: &Query, socket: &UdpSocket) -> io::
         tokio::task::yield_now().await; // there may be many
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::{Ask, Counters, Member, Server};
+    use super::*;
+
+    #[test]
+    fn sockets_are_marked_when_told_so() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let server = Server { address: silent.local_addr().unwrap(), transport: Transport::Udp };
+            let query = Query::new(&Ask {
+                name: Box::from([0]),
+                rtype: 1,
+                class: 1,
+                dnssec_ok: false,
+                checking_disabled: false,
+            });
+            for mark in [None, Some(mark::UNTRACKED)] {
+                let counters = Arc::new(Counters::default());
+                let standing = Standing::new(&Member { mark, ..Member::new(server, counters.clone()) });
+                let socket = UdpSocket::bind(any(server.address)).await.unwrap();
+                let waited = attempt(&standing, &query, &socket);
+                assert!(tokio::time::timeout(Duration::from_millis(10), waited).await.is_err());
+                let marked = socket2::SockRef::from(&socket).mark().unwrap();
+                let refused = (0, u64::from(mark.is_some())); // without CAP_NET_ADMIN
+                let wanted = (mark.unwrap_or(0), 0);
+                assert!([wanted, refused].contains(&(marked, counters.unmarked.get())), "{mark:?}: {marked}");
+            }
+        });
+    }
+}

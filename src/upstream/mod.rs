@@ -100,8 +100,8 @@ pub struct Member {
     pub server: Server,
     /// What this worker counts about it.
     pub counters: Arc<Counters>,
-    /// What all workers say of it.
-    pub outage: Arc<Outage>,
+    /// What all workers say of it; nothing is said by whoever has none.
+    pub outage: Option<Arc<Outage>>,
     /// What its sockets are marked with; see [`mark`]. Connections that are open keep theirs.
     pub mark: Option<u32>,
 }
@@ -109,7 +109,7 @@ pub struct Member {
 impl Member {
     /// A server of which nothing is known.
     pub fn new(server: Server, counters: Arc<Counters>) -> Self {
-        Self { server, counters, outage: Arc::default(), mark: None }
+        Self { server, counters, outage: None, mark: None }
     }
 }
 

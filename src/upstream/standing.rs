@@ -20,8 +20,8 @@ pub struct Standing {
     pub server: Server,
     /// What is counted about it.
     pub counters: Arc<Counters>,
-    /// What all workers say of it.
-    outage: Arc<Outage>,
+    /// See [`Member::outage`].
+    outage: Option<Arc<Outage>>,
     /// See [`Member::mark`].
     pub mark: Cell<Option<u32>>,
     health: RefCell<Health>,
@@ -38,7 +38,7 @@ impl Standing {
         Self {
             server: member.server,
             counters: Arc::clone(&member.counters),
-            outage: Arc::clone(&member.outage),
+            outage: member.outage.clone(),
             mark: Cell::new(member.mark),
             health: RefCell::default(),
             rtt: RefCell::default(),
@@ -83,7 +83,7 @@ impl Standing {
         self.heard.set(Some(Instant::now()));
         if self.health.borrow_mut().answered() {
             self.counters.out.set(0);
-            if self.outage.ends() {
+            if self.outage.as_ref().is_some_and(|outage| outage.ends()) {
                 tracing::info!(server = %self.server, "upstream answers again");
             }
         }
@@ -115,7 +115,7 @@ impl Standing {
         if self.health.borrow_mut().failed(now - began.elapsed(), now) {
             self.counters.taken_out.bump();
             self.counters.out.set(1);
-            if self.outage.begins() {
+            if self.outage.as_ref().is_some_and(|outage| outage.begins()) {
                 tracing::warn!(server = %self.server, why, "upstream taken out; others are asked first");
             }
         }
