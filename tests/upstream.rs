@@ -704,8 +704,8 @@ fn who_goes_away_leaves_nothing_behind() {
 }
 
 /// A group of these servers with others in reserve, over TCP.
-fn with_reserve(servers: &[&Scripted], reserve: &[&Scripted]) -> (Group, Upstreams) {
-    let upstreams = Upstreams::new(unhedged());
+fn with_reserve(settings: Settings, servers: &[&Scripted], reserve: &[&Scripted]) -> (Group, Upstreams) {
+    let upstreams = Upstreams::new(settings);
     let members = |servers: &[&Scripted]| -> Vec<_> {
         let tcp = |s: &&Scripted| Server { address: s.address, transport: Transport::Tcp };
         servers.iter().map(|s| Member::new(tcp(s), Arc::default())).collect()
@@ -718,7 +718,7 @@ fn with_reserve(servers: &[&Scripted], reserve: &[&Scripted]) -> (Group, Upstrea
 fn the_reserve_is_asked_only_when_the_others_cannot_be() {
     worker(async {
         let (mut one, mut two, reserve) = (Scripted::good(), Scripted::good(), Scripted::good());
-        let (group, _upstreams) = with_reserve(&[&one, &two], &[&reserve]);
+        let (group, _upstreams) = with_reserve(unhedged(), &[&one, &two], &[&reserve]);
         let asked = |n: usize| {
             let group = group.clone();
             async move {
@@ -757,7 +757,7 @@ fn the_reserve_is_not_asked_for_what_others_have_refused() {
     worker(async {
         let fails = || Scripted::start(Order::AtOnce, |_| vec![Action::Rcode(2)]);
         let (one, two, reserve) = (fails(), fails(), Scripted::good());
-        let (group, _upstreams) = with_reserve(&[&one, &two], &[&reserve]);
+        let (group, _upstreams) = with_reserve(unhedged(), &[&one, &two], &[&reserve]);
         let reply = group.ask(&ask("broken.test"), Instant::now() + DEADLINE).await.unwrap();
         assert_eq!(reply[3] & 0x0f, 2);
         assert_eq!((one.seen().len(), two.seen().len(), reserve.seen().len()), (1, 1, 0));
@@ -769,8 +769,25 @@ fn the_reserve_answers_while_silent_servers_are_not_known_to_be_dead() {
     worker(async {
         let silent = || Scripted::start(Order::AtOnce, |_| vec![Action::Silence]);
         let (one, two, reserve) = (silent(), silent(), Scripted::good());
-        let (group, _upstreams) = with_reserve(&[&one, &two], &[&reserve]);
+        let (group, _upstreams) = with_reserve(unhedged(), &[&one, &two], &[&reserve]);
         group.ask(&ask("name.test"), Instant::now() + DEADLINE).await.expect("an answer in time");
         assert_eq!((one.seen().len(), two.seen().len(), reserve.seen().len()), (1, 1, 1));
+    });
+}
+
+#[test]
+fn the_reserve_is_no_place_for_a_hedge() {
+    worker(async {
+        let slow = |query: &Query| match query.name.as_str() {
+            "slow.test" => vec![Action::Wait(ms(100)), Action::Answer],
+            _ => vec![Action::Answer],
+        };
+        let (server, reserve) = (Scripted::start(Order::AtOnce, slow), Scripted::good());
+        let settings = Settings { hedge_percent: 20, ..Settings::default() };
+        let (group, _upstreams) = with_reserve(settings, &[&server], &[&reserve]);
+        for name in ["one.test", "two.test", "three.test", "slow.test"] {
+            group.ask(&ask(name), Instant::now() + DEADLINE).await.expect("an answer");
+        }
+        assert_eq!((server.asked("slow.test"), reserve.seen().len()), (2, 0));
     });
 }
