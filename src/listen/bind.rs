@@ -29,6 +29,16 @@ const RECEIVE_BUFFER: Limit<usize> = Limit::new(64 << 10, 1 << 20, 16 << 20);
 /// How often the kernel may choose a port that is free for UDP and TCP.
 const PORT_TRIES: usize = 16;
 
+/// Whether an address is on this machine when it is bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It should be: that it is not there is a mistake, and the kernel says so.
+    Expected,
+    /// We put it up ourselves, after all is bound (IP_FREEBIND, Linux 2.4; IPV6_FREEBIND, Linux 4.15; ip(7)): clients
+    /// that find the address also find us.
+    Coming,
+}
+
 /// One worker's sockets on one address.
 #[derive(Debug)]
 pub struct Sockets {
@@ -148,12 +158,10 @@ fn is_trusted(uid: u32) -> bool {
 ///
 /// # Errors
 /// What the kernel said, and of which protocol.
-pub fn is_free(address: SocketAddr) -> Result<(), BindError> {
+pub fn is_free(address: SocketAddr, presence: Presence) -> Result<(), BindError> {
     let try_bind = |kind, protocol| {
         let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
+        place(&socket, address, presence)?;
         if kind == Type::STREAM {
             // Connections that ended a moment ago are not in the way; a listener still is.
             socket.set_reuse_address(true)?;
@@ -170,40 +178,44 @@ pub fn is_free(address: SocketAddr) -> Result<(), BindError> {
 ///
 /// # Errors
 /// What the kernel said, and of which protocol.
-pub fn bind(address: SocketAddr, workers: usize) -> Result<(SocketAddr, Vec<Sockets>), BindError> {
-    let first = bind_first(address)?;
+pub fn bind(
+    address: SocketAddr,
+    presence: Presence,
+    workers: usize,
+) -> Result<(SocketAddr, Vec<Sockets>), BindError> {
+    let first = bind_first(address, presence)?;
     let refused = |error| BindError::Refused { address, protocol: "udp", error };
     let bound = first.udp.local_addr().map_err(refused)?;
     let mut sockets = vec![first];
     for _ in 1..workers {
-        sockets.push(bind_pair(bound)?);
+        sockets.push(bind_pair(bound, presence)?);
     }
     Ok((bound, sockets))
 }
 
 /// A port that the kernel chose for UDP may be somebody's over TCP: then it chooses again.
-fn bind_first(address: SocketAddr) -> Result<Sockets, BindError> {
+fn bind_first(address: SocketAddr, presence: Presence) -> Result<Sockets, BindError> {
     let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
     loop {
         tries -= 1;
-        let pair = bind_pair(address);
+        let pair = bind_pair(address, presence);
         if pair.is_ok() || tries == 0 {
             return pair;
         }
     }
 }
 
-fn bind_pair(address: SocketAddr) -> Result<Sockets, BindError> {
+fn bind_pair(address: SocketAddr, presence: Presence) -> Result<Sockets, BindError> {
     let refused = |protocol| move |error| BindError::Refused { address, protocol, error };
-    let udp = bind_udp(address).map_err(refused("udp"))?;
+    let udp = bind_udp(address, presence).map_err(refused("udp"))?;
     let bound = udp.local_addr().map_err(refused("udp"))?;
-    let tcp = bind_tcp(bound).map_err(refused("tcp"))?;
+    let tcp = bind_tcp(bound, presence).map_err(refused("tcp"))?;
     Ok(Sockets { udp, tcp })
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+fn bind_udp(address: SocketAddr, presence: Presence) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    prepare(&socket, address)?;
+    prepare(&socket, address, presence)?;
     if address.ip().is_unspecified() {
         batch::want_local_address(socket.as_fd(), address.is_ipv6())?;
     }
@@ -213,23 +225,32 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr, presence: Presence) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    prepare(&socket, address)?;
+    prepare(&socket, address, presence)?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+fn prepare(socket: &Socket, address: SocketAddr, presence: Presence) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_reuse_port(true)?;
+    place(socket, address, presence)
+}
+
+/// What decides where a socket may be bound.
+fn place(socket: &Socket, address: SocketAddr, presence: Presence) -> io::Result<()> {
     if address.is_ipv6() {
         // 0.0.0.0 and [::] can then both be listened on, and clients never show as ::ffff:a.b.c.d.
         socket.set_only_v6(true)?;
     }
-    Ok(())
+    match (presence, address) {
+        (Presence::Expected, _) => Ok(()),
+        (Presence::Coming, SocketAddr::V4(_)) => socket.set_freebind_v4(true),
+        (Presence::Coming, SocketAddr::V6(_)) => socket.set_freebind_v6(true),
+    }
 }
 
 /// Where a client on this machine reaches `address`: a wildcard is asked on loopback.
@@ -247,7 +268,7 @@ mod tests {
 
     #[test]
     fn every_worker_gets_a_pair_on_the_same_port() {
-        let (address, sockets) = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let (address, sockets) = bind("127.0.0.1:0".parse().unwrap(), Presence::Expected, 3).unwrap();
         for s in &sockets {
             assert_eq!(s.udp.local_addr().unwrap(), address);
             assert_eq!(s.tcp.local_addr().unwrap(), address);
@@ -296,22 +317,58 @@ mod tests {
 
     #[test]
     fn a_foreign_listener_that_shares_its_port_is_found() {
-        let (address, foreign) = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
-        assert!(bind(address, 1).is_ok(), "the kernel itself lets the same user share");
-        let message = is_free(address).unwrap_err().to_string();
+        let (address, foreign) = bind("127.0.0.1:0".parse().unwrap(), Presence::Expected, 1).unwrap();
+        assert!(bind(address, Presence::Expected, 1).is_ok(), "the kernel itself lets the same user share");
+        let message = is_free(address, Presence::Expected).unwrap_err().to_string();
         assert!(message.contains("(udp)") && message.contains("ss -lnp"), "{message}");
         let Sockets { udp, tcp } = foreign.into_iter().next().unwrap();
         drop(udp);
-        assert!(is_free(address).unwrap_err().to_string().contains("(tcp)"));
+        assert!(is_free(address, Presence::Expected).unwrap_err().to_string().contains("(tcp)"));
         drop(tcp);
-        assert!(is_free(address).is_ok());
+        assert!(is_free(address, Presence::Expected).is_ok());
     }
 
     #[test]
     fn a_foreign_listener_is_reported_with_the_way_to_find_it() {
         let foreign = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = foreign.local_addr().unwrap();
-        let message = bind(address, 1).unwrap_err().to_string();
+        let message = bind(address, Presence::Expected, 1).unwrap_err().to_string();
         assert!(message.contains("(udp)") && message.contains("ss -lnp"), "{message}");
+    }
+
+    /// Addresses for documentation (RFC 5737, RFC 3849), which no machine has.
+    const NOWHERE: [(&str, &str); 2] = [("192.0.2.1", "0.0.0.0:0"), ("2001:db8::1", "[::]:0")];
+
+    #[test]
+    fn an_address_that_is_coming_can_be_bound_before_it_is_there() {
+        for (ip, _) in NOWHERE {
+            let address = SocketAddr::new(ip.parse().unwrap(), 0);
+            let error = bind(address, Presence::Expected, 1).unwrap_err();
+            assert!(
+                matches!(&error, BindError::Refused { error, .. }
+                if error.kind() == io::ErrorKind::AddrNotAvailable),
+                "{error}"
+            );
+            let (bound, sockets) = bind(address, Presence::Coming, 2).unwrap();
+            assert_eq!((bound.ip(), sockets.len()), (address.ip(), 2));
+            assert!(is_free(bound, Presence::Coming).is_err(), "our own listeners count");
+            drop(sockets);
+            assert!(is_free(bound, Presence::Coming).is_ok());
+        }
+    }
+
+    #[test]
+    fn somebody_who_listens_everywhere_is_found_at_an_address_that_is_coming() {
+        for (ip, wildcard) in NOWHERE {
+            let (foreign, sockets) = bind(wildcard.parse().unwrap(), Presence::Expected, 1).unwrap();
+            let address = SocketAddr::new(ip.parse().unwrap(), foreign.port());
+            let message = is_free(address, Presence::Coming).unwrap_err().to_string();
+            assert!(message.contains("(udp)") && message.contains("ss -lnp"), "{message}");
+            let Sockets { udp, tcp } = sockets.into_iter().next().unwrap();
+            drop(udp);
+            assert!(is_free(address, Presence::Coming).unwrap_err().to_string().contains("(tcp)"));
+            drop(tcp);
+            assert!(is_free(address, Presence::Coming).is_ok());
+        }
     }
 }

@@ -35,7 +35,7 @@ use tracing::{error, info, warn};
 use crate::cache::Cache;
 use crate::config::watch::Watch;
 use crate::config::{Config, Flags, Problem};
-use crate::listen::bind::{self, Guard, Sockets};
+use crate::listen::bind::{self, Guard, Presence, Sockets};
 use crate::listen::{self};
 use crate::resolve::zones::ServerEntry;
 use crate::resolve::{self, Snapshot};
@@ -102,10 +102,10 @@ impl Supervisor {
         // Port 0 is a port of our own, which nobody else can have.
         for &address in config.listen.addresses.iter().filter(|a| a.port() != 0) {
             guards.push(Guard::take(address)?);
-            bind::is_free(address)?;
+            bind::is_free(address, Presence::Expected)?;
         }
         for &address in &config.listen.addresses {
-            let (bound, pairs) = bind::bind(address, count)?;
+            let (bound, pairs) = bind::bind(address, Presence::Expected, count)?;
             addresses.push(bound);
             for (of_worker, pair) in sockets.iter_mut().zip(pairs) {
                 of_worker.push(pair);
