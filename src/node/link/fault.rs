@@ -8,7 +8,8 @@ use super::{told, tun};
 use crate::netlink::Error;
 use crate::node::{Fault, FaultKind, LinkKind};
 
-const RIGHT: &str = "it takes CAP_NET_ADMIN: run with it, or put the addresses up by other means and use --link none";
+const RIGHT: &str =
+    "it takes CAP_NET_ADMIN: run with it, or put the addresses up by other means and use --link none";
 
 pub(super) fn foreign(what: String) -> Fault {
     Fault { kind: FaultKind::LinkAdd, what }

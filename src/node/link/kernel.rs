@@ -11,6 +11,7 @@ const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
+const RTM_GETROUTE: u16 = 26;
 
 const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_EXCL: u16 = 0x200;
@@ -136,6 +137,10 @@ impl Address {
     }
 }
 
+fn family(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
 fn bits(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { 32 } else { 128 }
 }
@@ -241,6 +246,25 @@ impl Kernel {
         self.0.request(message)
     }
 
+    /// Whether packets to this address are delivered here. The kernel says yes to an IPv6 address before they are.
+    pub(super) fn delivers(&mut self, ip: IpAddr) -> Result<bool, Error> {
+        const RTN_LOCAL: u8 = 2;
+        const RTA_DST: u16 = 1;
+        // struct rtmsg: family, bits of the destination; the answer's type is byte 7.
+        let mut fixed = [0; 12];
+        fixed[..2].copy_from_slice(&[family(ip), bits(ip)]);
+        let mut message = Message::new(RTM_GETROUTE, 0, &fixed);
+        match ip {
+            IpAddr::V4(ip) => message.put(RTA_DST, &ip.octets()),
+            IpAddr::V6(ip) => message.put(RTA_DST, &ip.octets()),
+        };
+        match self.0.get(&message) {
+            Ok(route) => Ok(route.is_some_and(|route| route.fixed::<12>()[7] == RTN_LOCAL)),
+            Err(Error::Refused(_)) => Ok(false), // no route at all
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) fn remove(&mut self, it: &Address) -> Result<(), Error> {
         self.0.request(address(RTM_DELADDR, 0, it.index, it.ip, it.prefix))
     }
@@ -256,8 +280,7 @@ fn link(index: u32, flags: u32) -> [u8; LINK] {
 }
 
 fn address(kind: u16, flags: u16, index: u32, ip: IpAddr, prefix: u8) -> Message {
-    let family = if ip.is_ipv4() { AF_INET } else { AF_INET6 };
-    let mut fixed = [family, prefix, 0, 0, 0, 0, 0, 0];
+    let mut fixed = [family(ip), prefix, 0, 0, 0, 0, 0, 0];
     fixed[4..].copy_from_slice(&index.to_ne_bytes());
     let mut message = Message::new(kind, flags, &fixed);
     match ip {

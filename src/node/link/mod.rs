@@ -33,6 +33,7 @@ mod tun;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -42,6 +43,10 @@ use fault::{cannot_add, cannot_change, cannot_look, cannot_make, foreign};
 use kernel::{ALIAS, Interface, Kernel, View};
 
 pub use events::Events;
+
+/// How long we wait for the kernel to deliver packets to addresses that it has taken: milliseconds, unless it looks
+/// for others who have them, which it does for addresses that somebody else has added (RFC 4862, 5.4: a second).
+const DELIVERY: Duration = Duration::from_millis(1500);
 
 /// The link that carries our addresses; see the module. It speaks to the network namespace of the thread that calls.
 #[derive(Debug)]
@@ -137,6 +142,9 @@ impl Link {
         let (raised, drift) = self.raise(kernel, existing)?;
         self.made = Some(raised.kind);
         let addresses = self.place(kernel, view, raised)?;
+        if drift.is_some() || !addresses.is_empty() {
+            self.await_delivery(kernel);
+        }
         // Addresses go with their link, and IPv6 ones as it is set down: that is one thing, not several.
         Ok((raised, drift.map_or(addresses, |drift| vec![drift])))
     }
@@ -192,6 +200,7 @@ impl Link {
             _ if !link.up => format!("({}) was down: set up", told(kind)),
             _ => return Ok((raised, None)),
         };
+        kernel.silence(link.index);
         kernel.claim(link.index).map_err(|error| cannot_change(name, "set it up", &error))?;
         Ok((raised, Some(self.drift(what))))
     }
@@ -269,6 +278,19 @@ impl Link {
             }
         }
         Ok(drifts)
+    }
+
+    /// Waits until packets to our addresses arrive. IPv6 sees to that in a work queue of the kernel's, some moments
+    /// after it has acknowledged the address. Whether they do in the end, the question to ourselves shows.
+    fn await_delivery(&self, kernel: &mut Kernel) {
+        const STEP: Duration = Duration::from_millis(2);
+        let mut steps = DELIVERY.as_millis() / STEP.as_millis();
+        for &ip in &self.addresses {
+            while steps > 0 && matches!(kernel.delivers(ip), Ok(false)) {
+                std::thread::sleep(STEP);
+                steps -= 1;
+            }
+        }
     }
 
     /// Takes away what earlier configurations have left on what is ours.
