@@ -11,9 +11,9 @@ check:
 test:
     cargo test
 
-# Against CoreDNS, unbound, dig, kdig, glibc and musl; needs them, and root for network namespaces.
+# Against CoreDNS, unbound, dig, kdig, glibc, musl and the kernel's links; needs them, and root for network namespaces.
 test-real:
-    cargo test --features real --test real
+    cargo test --features real --test real --test node
 
 # This program, its ceiling and its peers; `just bench --help` says what can be chosen.
 bench *arguments:

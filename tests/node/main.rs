@@ -1,0 +1,25 @@
+//! What sidestep does to a node: links, addresses and packet-filter rows, put up in network namespaces of the tests'
+//! own and looked at with the tools that an operator has. Not part of `cargo test`: `just test-real` runs it.
+//!
+//! It needs root and iproute2. Nothing is ever skipped: what is missing is a failure that says how to install it.
+//! What this kernel lacks is tested as lacking.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `link` | the link: made, adopted, repaired, removed; and what is somebody else's |
+//! | `pods` | pods reach the link's addresses, in the ways that networks are built |
+//! | `namespace` | network namespaces, in which the library's own code runs |
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod link;
+mod namespace;
+mod pods;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One test at a time: they wait for events, and two cores are all that can be expected.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
