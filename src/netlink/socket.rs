@@ -75,6 +75,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
 impl From<Errno> for Error {
     fn from(errno: Errno) -> Self {
         Self::Broken(errno.into())
