@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sidestep::node::link::{Events, Link, Removed, Up, teardown};
 use sidestep::node::{Drift, DriftKind, Fault, FaultKind, LinkKind};
+use tokio::time::timeout;
 
 use super::namespace::{alone, ip, try_ip};
 
@@ -158,7 +159,7 @@ fn a_link_that_is_down_and_has_the_addresses_is_adopted() {
         let mut link = link(LinkKind::Auto);
         assert_eq!(
             link.up().unwrap().done,
-            [format!("link {NAME} (a bridge) was there without our mark: adopted")]
+            [format!("link {NAME} was there without our mark, a bridge: adopted")]
         );
         assert_stands(NAME);
         assert!(ip(&format!("-o link show dev {NAME}")).starts_with(&format!("{index}:")), "the same link");
@@ -213,6 +214,7 @@ fn is_repaired_at_once(kind: LinkKind, disturbances: &[(&str, DriftKind, &str)])
         assert!(what.contains(&says.replace("NAME", NAME)), "{script}: {what}");
         assert_stands(NAME);
         assert_eq!(link.check().unwrap(), [], "after: {script}");
+        assert!(try_ip("link show dev other").is_err(), "it is ours, whatever its name");
         quiet(&mut events);
     }
 }
@@ -231,6 +233,29 @@ fn what_is_done_to_a_tun_is_put_right_at_once() {
 #[test]
 fn what_is_done_to_the_link_that_auto_found_is_put_right_at_once() {
     alone(|| is_repaired_at_once(LinkKind::Auto, &DISTURBANCES[..6]));
+}
+
+#[test]
+fn an_event_loop_wakes() {
+    alone(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut link = link(LinkKind::Bridge);
+        let mut events = Events::open(NAME, &addresses()).unwrap();
+        let second = Duration::from_secs(1);
+        runtime.block_on(async {
+            link.up().unwrap();
+            for _ in 0..3 {
+                timeout(second, events.heard()).await.expect("it is told").unwrap();
+                while timeout(Duration::from_millis(50), events.heard()).await.is_ok() {}
+                ips("link add far type veth peer name farther; link del far");
+                assert!(
+                    timeout(Duration::from_millis(50), events.heard()).await.is_err(),
+                    "it is not about us"
+                );
+                ips("address del 169.254.20.10/32 dev NAME; address add 169.254.20.10/32 dev NAME");
+            }
+        });
+    });
 }
 
 #[test]

@@ -157,6 +157,11 @@ impl View {
         self.links.iter().find(|link| link.name == name)
     }
 
+    /// The name of the link with this number.
+    pub(super) fn name(&self, index: u32) -> &str {
+        self.links.iter().find(|link| link.index == index).map_or("an unknown link", |link| &link.name)
+    }
+
     /// The addresses on a link.
     pub(super) fn on(&self, index: u32) -> impl Iterator<Item = &Address> {
         self.addresses.iter().filter(move |address| address.index == index)

@@ -28,7 +28,9 @@
 mod events;
 mod fault;
 mod kernel;
+mod make;
 mod owner;
+mod teardown;
 mod tun;
 
 use std::net::IpAddr;
@@ -39,10 +41,11 @@ use rustix::io::Errno;
 
 use super::{Drift, DriftKind, Fault, LinkKind};
 use crate::netlink::Error;
-use fault::{cannot_add, cannot_change, cannot_look, cannot_make, foreign};
+use fault::{cannot_add, cannot_change, cannot_look, foreign};
 use kernel::{ALIAS, Interface, Kernel, View};
 
 pub use events::Events;
+pub use teardown::{Removed, teardown};
 
 /// How long we wait for the kernel to deliver packets to addresses that it has taken: milliseconds, unless it looks
 /// for others who have them, which it does for addresses that somebody else has added (RFC 4862, 5.4: a second).
@@ -56,6 +59,8 @@ pub struct Link {
     addresses: Vec<IpAddr>,
     /// What `auto` has come to.
     made: Option<LinkKind>,
+    /// Its number, by which it is known if somebody renames it.
+    index: Option<u32>,
     /// What a tun lives by.
     tun: Option<OwnedFd>,
 }
@@ -83,7 +88,14 @@ struct Raised {
 impl Link {
     /// Touches nothing yet. `name` has 1 to 15 bytes.
     pub fn new(name: &str, kind: LinkKind, addresses: &[IpAddr]) -> Self {
-        Self { name: name.to_owned(), kind, addresses: addresses.to_owned(), made: None, tun: None }
+        Self {
+            name: name.to_owned(),
+            kind,
+            addresses: addresses.to_owned(),
+            made: None,
+            index: None,
+            tun: None,
+        }
     }
 
     /// Makes the link, or adopts the one that is there, sets it up, and gives it our addresses and no others. A
@@ -126,6 +138,7 @@ impl Link {
         let result = teardown(&self.name, &self.addresses);
         self.tun = None;
         self.made = None;
+        self.index = None;
         result
     }
 
@@ -140,10 +153,18 @@ impl Link {
         owner::held_elsewhere(view, &self.addresses, carrier, self.kind)
             .map_or(Ok(()), |what| Err(foreign(what)))?;
         let (raised, drift) = self.raise(kernel, existing)?;
+        let before = self.index.replace(raised.index);
         self.made = Some(raised.kind);
         let addresses = self.place(kernel, view, raised)?;
         if drift.is_some() || !addresses.is_empty() {
             self.await_delivery(kernel);
+        }
+        let renamed = view.links.iter().find(|link| Some(link.index) == before && link.name != self.name);
+        if let Some(link) = renamed.filter(|link| raised.is_new && link.alias == ALIAS) {
+            kernel
+                .delete(link.index)
+                .or_else(gone)
+                .map_err(|e| cannot_change(&link.name, "remove it", &e))?;
         }
         // Addresses go with their link, and IPv6 ones as it is set down: that is one thing, not several.
         Ok((raised, drift.map_or(addresses, |drift| vec![drift])))
@@ -175,81 +196,35 @@ impl Link {
         kernel: &mut Kernel,
         existing: Option<(LinkKind, &Interface)>,
     ) -> Result<(Raised, Option<Drift>), Fault> {
-        let name = &self.name;
         let Some((kind, link)) = existing else {
             let raised = self.make(kernel)?;
             return Ok((raised, Some(self.drift(format!("was not there: made {}", told(raised.kind))))));
         };
-        let wanted = self.kind;
-        if kind != wanted && wanted != LinkKind::Auto {
-            kernel.delete(link.index).map_err(|error| cannot_change(name, "remove it", &error))?;
+        let cannot = |step: &str, error: Error| cannot_change(&link.name, step, &error);
+        if ![kind, LinkKind::Auto].contains(&self.kind) {
+            kernel.delete(link.index).map_err(|error| cannot("remove it", error))?;
             let raised = self.make(kernel)?;
             return Ok((raised, Some(self.drift(format!("was {}: made {}", told(kind), told(raised.kind))))));
         }
         let raised = Raised { index: link.index, kind, is_new: false };
-        let what = match kind {
-            LinkKind::Loopback if link.up => return Ok((raised, None)),
-            LinkKind::Loopback => {
-                kernel.set_up(link.index).map_err(|error| cannot_change(&link.name, "set it up", &error))?;
-                return Ok((
-                    raised,
-                    Some(Drift { kind: DriftKind::Link, what: "lo was down: set up".to_owned() }),
-                ));
-            }
-            _ if link.alias != ALIAS => format!("({}) was there without our mark: adopted", told(kind)),
-            _ if !link.up => format!("({}) was down: set up", told(kind)),
-            _ => return Ok((raised, None)),
+        let is_marked = link.alias == ALIAS || kind == LinkKind::Loopback;
+        let what = match (is_marked, link.up) {
+            (true, true) => return Ok((raised, None)),
+            (true, false) => "was down: set up".to_owned(),
+            (false, _) => format!("was there without our mark, {}: adopted", told(kind)),
         };
-        kernel.silence(link.index);
-        kernel.claim(link.index).map_err(|error| cannot_change(name, "set it up", &error))?;
-        Ok((raised, Some(self.drift(what))))
+        let done = if kind == LinkKind::Loopback {
+            kernel.set_up(link.index)
+        } else {
+            kernel.silence(link.index);
+            kernel.claim(link.index)
+        };
+        done.map_err(|error| cannot("set it up", error))?;
+        Ok((raised, Some(Drift { kind: DriftKind::Link, what: format!("link {} {what}", link.name) })))
     }
 
     fn drift(&self, what: String) -> Drift {
         Drift { kind: DriftKind::Link, what: format!("link {} {what}", self.name) }
-    }
-
-    /// Makes the link: of the first type that the kernel has, where that is left to us.
-    fn make(&mut self, kernel: &mut Kernel) -> Result<Raised, Fault> {
-        const AUTO: [LinkKind; 3] = [LinkKind::Dummy, LinkKind::Bridge, LinkKind::Loopback];
-        let wanted = [self.made.unwrap_or(self.kind)];
-        let candidates = if wanted == [LinkKind::Auto] { &AUTO[..] } else { &wanted };
-        let mut last = (LinkKind::Auto, Error::from(Errno::OPNOTSUPP));
-        for &kind in candidates {
-            match self.make_a(kernel, kind) {
-                Ok(index) => return Ok(Raised { index, kind, is_new: kind != LinkKind::Loopback }),
-                Err(error) => last = (kind, error),
-            }
-            if last.1.errno() != Some(Errno::OPNOTSUPP) {
-                break;
-            }
-        }
-        Err(cannot_make(&self.name, last.0, &last.1))
-    }
-
-    fn make_a(&mut self, kernel: &mut Kernel, kind: LinkKind) -> Result<u32, Error> {
-        let name = match kind {
-            LinkKind::Loopback => owner::LOOPBACK,
-            _ => &self.name,
-        };
-        match kind {
-            LinkKind::Dummy => kernel.create(name, owner::DUMMY)?,
-            LinkKind::Bridge => kernel.create(name, owner::BRIDGE)?,
-            LinkKind::Tun => {
-                // The one that was taken away from us is of no use any more.
-                self.tun = None;
-                self.tun = Some(tun::create(name)?);
-            }
-            LinkKind::Loopback | LinkKind::Auto | LinkKind::None => {}
-        }
-        let index = kernel.find(name)?.ok_or(Errno::NODEV)?.index;
-        if kind == LinkKind::Loopback {
-            kernel.set_up(index)?;
-        } else {
-            kernel.silence(index);
-            kernel.claim(index)?;
-        }
-        Ok(index)
     }
 
     /// Sees to every address standing on the link as it should, and on nothing else of ours.
@@ -274,7 +249,8 @@ impl Link {
             }
             for other in owner::ours_elsewhere(view, ip, raised.index) {
                 kernel.remove(other).or_else(gone).map_err(|error| cannot(&error))?;
-                report(format!("address {ip} was on another link of ours as well: taken away there"));
+                let holder = view.name(other.index);
+                report(format!("address {ip} was on {holder} as well, by us: taken away there"));
             }
         }
         Ok(drifts)
@@ -314,43 +290,6 @@ impl Link {
         }
         Ok(done)
     }
-}
-
-/// What [`teardown`] has come to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// Links and addresses that were there and are not any more, a line each.
-    pub removed: Vec<String>,
-    /// What has our name and was left, with the reason.
-    pub left: Vec<String>,
-}
-
-/// Removes the link of this name, if it is ours, with all that is on it, and our addresses on `lo`: those that are
-/// marked, and, where the kernel keeps no marks (before Linux 5.18), those among `addresses`. Needs no right to
-/// anything if there is nothing to do.
-///
-/// # Errors
-/// Every step that failed; the others have been done.
-pub fn teardown(name: &str, addresses: &[IpAddr]) -> Result<Removed, Vec<Fault>> {
-    let (mut kernel, view) = look(name).map_err(|fault| vec![fault])?;
-    let mut result = Removed::default();
-    let mut faults = Vec::new();
-    if let Some(link) = view.link(name) {
-        match owner::claim(link, &view, addresses).and_then(|kind| owner::may_remove(link, kind)) {
-            Ok(kind) => match kernel.delete(link.index).or_else(gone) {
-                Ok(()) => result.removed.push(format!("link {name} ({})", told(kind))),
-                Err(error) => faults.push(cannot_change(name, "remove it", &error)),
-            },
-            Err(why) => result.left.push(format!("link {name} is not ours: {why}")),
-        }
-    }
-    for address in owner::on_loopback(&view, addresses) {
-        match kernel.remove(address).or_else(gone) {
-            Ok(()) => result.removed.push(format!("address {} on lo", address.ip)),
-            Err(error) => faults.push(cannot_change("lo", &format!("take {} off", address.ip), &error)),
-        }
-    }
-    if faults.is_empty() { Ok(result) } else { Err(faults) }
 }
 
 fn look(name: &str) -> Result<(Kernel, View), Fault> {

@@ -59,15 +59,14 @@ pub(super) fn held_elsewhere(
     carrier: Option<u32>,
     kind: LinkKind,
 ) -> Option<String> {
-    let name = |index| view.links.iter().find(|link| link.index == index).map_or("?", |link| &link.name);
     let is_foreign = |a: &&Address| {
         addresses.contains(&a.ip)
             && Some(a.index) != carrier
             && !is_ours(a, view)
-            && !(kind == LinkKind::Auto && name(a.index) == LOOPBACK)
+            && !(kind == LinkKind::Auto && view.name(a.index) == LOOPBACK)
     };
     let held = view.addresses.iter().find(is_foreign)?;
-    let (ip, holder) = (held.ip, name(held.index));
+    let (ip, holder) = (held.ip, view.name(held.index));
     let advice = match holder {
         "kube-ipvs0" => {
             "kube-proxy in IPVS mode answers there, and pods would lose the cluster DNS: leave this address to it"
