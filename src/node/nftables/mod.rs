@@ -1,5 +1,317 @@
-//! The rules in nftables, over netlink.
+//! The rules in nftables, over netlink; no program is run.
+//!
+//! Two tables of family `inet` ([`table`]), made from the rows of [`rules`](super::rules) ([`rows`]). One socket
+//! does everything for as long as the process lives, because `inet sidestep` belongs to it: the kernel takes the
+//! table away as it closes the socket, and until then nobody else can change it. Descriptors of a process that ends
+//! are closed from the highest number on, and closing many sockets takes time; so this one has the highest number,
+//! or clients would ask a process that is gone for as long as that takes.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `expr` | expressions: what a rule is made of |
+//! | `message` | messages: tables, chains, sets, elements, rules |
+//! | `note` | comment and fingerprint beside a rule |
+//! | `rows` | from a row of the plan to expressions |
+//! | `table` | our two tables: planned, read back, compared, made so |
+//! | `foreign`, `accept` | other programs' chains that drop, and our accept rows in them |
+//! | `dump` | reading back |
+//! | `overview` | what `status` and `doctor` show |
+//! | `events` | others have changed something |
+//! | `owner`, `fault` | who holds a table; what went wrong, and what to do |
 
+mod accept;
+mod dump;
+mod events;
 pub(crate) mod expr;
+mod fault;
+mod foreign;
+mod legacy;
 pub(crate) mod message;
 pub(crate) mod note;
+mod overview;
+mod owner;
+mod rows;
+mod table;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+pub use events::Events;
+pub use legacy::warnings as legacy_warnings;
+pub use overview::{Chain, Overview, Row, Table, read};
+pub use owner::Owner;
+
+use self::fault::{Refusal, commit, fault};
+use self::foreign::Which;
+use self::rows::Spread;
+use self::table::{Actual, FAIL_OPEN, OWN};
+use super::{Drift, DriftKind, Fault, FaultKind, Firewall, Plan};
+use crate::netlink::{Family, Socket};
+
+/// The number that the socket's descriptor gets, or the highest that the limit of open files allows. Above what a
+/// node's cache opens; the kernel's table of descriptors takes eight bytes for each number below it.
+const PINNED: u64 = 32_767;
+
+/// Our rules in nftables. Dropping it takes away `inet sidestep`, where the kernel has owner tables.
+#[derive(Debug)]
+pub struct Nftables {
+    socket: Socket,
+    port: u32,
+    /// [`message::OWNER`], if the kernel has it.
+    flags: u32,
+    spread: Spread,
+    /// What is up.
+    plan: Option<Plan>,
+    warnings: Vec<String>,
+}
+
+impl Nftables {
+    /// Opens the socket and finds out what the kernel can do. Changes nothing yet. To be called when the limit of
+    /// open files has been raised.
+    ///
+    /// # Errors
+    /// The kernel has no nf_tables, or we lack CAP_NET_ADMIN.
+    pub fn open() -> Result<Self, Fault> {
+        let opened = || -> Result<_, crate::netlink::Error> {
+            let socket = Socket::open(Family::Netfilter)?.pinned(highest())?;
+            let port = socket.port()?;
+            Ok((socket, port))
+        };
+        let (mut socket, port) = opened().map_err(|error| fault("opening a netlink socket", &error))?;
+        let flags = owner_flag(&mut socket)?;
+        Ok(Self { socket, port, flags, spread: Spread::Hash, plan: None, warnings: Vec::new() })
+    }
+
+    /// Whether the kernel takes the rules away with the process (Linux 5.12). If not, they still do nothing two
+    /// seconds after the last answer.
+    pub fn owns(&self) -> bool {
+        self.flags == message::OWNER
+    }
+
+    /// What could not be done, though the rest goes on without it: in words, as of the last `up` or `check`.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// A second socket, that hears of changes by others.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn events(&self) -> Result<Events, Fault> {
+        Events::listen(self.port)
+    }
+
+    /// Has the sleeping rows stay for another [`ARMED`](super::rules::ARMED). To be called every minute or so, and
+    /// at the end.
+    ///
+    /// # Errors
+    /// The table is there and cannot be changed.
+    pub fn rearm(&mut self) -> Result<(), Fault> {
+        let Some(table) = self.plan.as_ref().and_then(|plan| table::Table::fail_open(plan, self.spread))
+        else {
+            return Ok(());
+        };
+        match commit(&mut self.socket, table.renew()) {
+            Err(refusal) if refusal.error.errno() == Some(Errno::NOENT) => Ok(()), // `check` puts it back
+            done => Ok(done?),
+        }
+    }
+
+    /// Makes `inet sidestep` that of the plan, and says what was not.
+    fn own(&mut self, plan: &Plan) -> Result<Vec<String>, Fault> {
+        let table = table::Table::own(plan, self.flags);
+        let actual = self.actual(OWN)?;
+        if let Some(owner) = actual.as_ref().and_then(|actual| actual.table().owner) {
+            if owner != self.port {
+                return Err(held(owner));
+            }
+        }
+        Ok(self.put(&table, actual.as_ref())?)
+    }
+
+    /// Makes `inet sidestep-failopen` that of the plan, and says what was not.
+    fn fail_open(&mut self, plan: &Plan) -> Result<Vec<String>, Fault> {
+        let actual = self.actual(FAIL_OPEN)?;
+        let Some(table) = table::Table::fail_open(plan, self.spread) else {
+            if actual.is_none() {
+                return Ok(Vec::new());
+            }
+            commit(&mut self.socket, vec![table::delete(FAIL_OPEN)])?;
+            return Ok(vec![format!("the table inet {FAIL_OPEN} was there, with nowhere to fall back to")]);
+        };
+        let refusal = match self.put(&table, actual.as_ref()) {
+            Err(refusal) if missing(&refusal) => refusal,
+            done => return Ok(done?),
+        };
+        if self.spread == Spread::Hash && plan.fallbacks.len() > 1 {
+            self.spread = Spread::First;
+            let again = self.fail_open(plan);
+            self.warn(again.is_ok().then(|| {
+                "nftables: the kernel has no hash expression (CONFIG_NFT_HASH): without us, all clients go to \
+                 the first server of the cluster DNS"
+                    .to_owned()
+            }));
+            return again;
+        }
+        self.warn(Some(format!(
+            "nftables: no fail-open: {}: {}. It needs NAT in inet tables (Linux 5.2, nft_nat, nft_masq); when this \
+             process ends, clients are not sent to the cluster DNS",
+            refusal.what, refusal.error
+        )));
+        Ok(Vec::new())
+    }
+
+    /// Refills a table or, where that does not do, replaces it; leaves it alone if it is right.
+    fn put(&mut self, planned: &table::Table, actual: Option<&Actual>) -> Result<Vec<String>, Refusal> {
+        let differences = planned.differences(actual);
+        if differences.is_empty() {
+            return Ok(differences);
+        }
+        let refilled = actual.is_some() && commit(&mut self.socket, planned.refill()).is_ok();
+        let now = Actual::read(&mut self.socket, planned.name).ok().flatten();
+        if !refilled || !planned.differences(now.as_ref()).is_empty() {
+            commit(&mut self.socket, planned.replace(now.is_some()))?;
+        }
+        Ok(differences)
+    }
+
+    /// Puts our accept rows into the chains of others that drop, and says where they were not.
+    fn accept(&mut self, plan: &Plan) -> Result<Vec<String>, Fault> {
+        let chains = foreign::chains(&mut self.socket, Which::Dropping)
+            .map_err(|error| fault("looking at the filter chains of others", &error))?;
+        let mut repaired = Vec::new();
+        for dropping in &chains {
+            let steps = foreign::repair(dropping, plan);
+            if steps.is_empty() {
+                continue;
+            }
+            let chain = foreign::describe(&dropping.chain);
+            match commit(&mut self.socket, steps) {
+                Ok(()) => repaired.push(format!("the chain {chain}, which drops, lacked our accept rows")),
+                Err(refusal) => {
+                    let fault = Fault::from(refusal);
+                    self.warn(Some(format!(
+                        "{fault}. Untracked queries are dropped there until it accepts them"
+                    )));
+                }
+            }
+        }
+        Ok(repaired)
+    }
+
+    fn actual(&mut self, name: &str) -> Result<Option<Actual>, Fault> {
+        Actual::read(&mut self.socket, name)
+            .map_err(|error| fault(&format!("reading the table inet {name}"), &error))
+    }
+
+    fn warn(&mut self, warning: Option<String>) {
+        let warning = warning.filter(|warning| !self.warnings.contains(warning));
+        self.warnings.extend(warning);
+    }
+}
+
+impl Firewall for Nftables {
+    /// The sleeping rows come first: when NOTRACK begins, there is already something beneath it.
+    fn up(&mut self, plan: &Plan) -> Result<(), Fault> {
+        self.check(plan).map(|_| ())
+    }
+
+    fn check(&mut self, plan: &Plan) -> Result<Vec<Drift>, Fault> {
+        self.warnings = legacy_warnings(plan);
+        let mut drift = Vec::new();
+        let mut add = |kind, all: Vec<String>| drift.extend(all.into_iter().map(|what| Drift { kind, what }));
+        // Known before the first step, so that `rearm` and `down` after a failure know what there may be.
+        self.plan = Some(plan.clone());
+        add(DriftKind::FailOpen, self.fail_open(plan)?);
+        add(DriftKind::Rules, self.accept(plan)?);
+        add(DriftKind::Rules, self.own(plan)?);
+        Ok(drift)
+    }
+
+    fn down(&mut self) -> Result<(), Vec<Fault>> {
+        let mut faults: Vec<Fault> = self.rearm().err().into_iter().collect();
+        faults.extend(remove(&mut self.socket, OWN, Some(self.port)).err());
+        faults.extend(unaccept(&mut self.socket));
+        self.plan = None;
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+/// Takes away whatever any run has left: both tables, and our rows in others' chains. Not there is no fault.
+///
+/// # Errors
+/// Each step that failed; the others have been done.
+pub fn teardown() -> Result<(), Vec<Fault>> {
+    let mut socket =
+        Socket::open(Family::Netfilter).map_err(|error| vec![fault("opening a netlink socket", &error)])?;
+    let mut faults = Vec::new();
+    faults.extend(remove(&mut socket, OWN, None).err());
+    faults.extend(remove(&mut socket, FAIL_OPEN, None).err());
+    faults.extend(unaccept(&mut socket));
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// Takes a table away, unless it belongs to a socket other than `own`.
+fn remove(socket: &mut Socket, name: &str, own: Option<u32>) -> Result<(), Fault> {
+    let table = dump::find_table(socket, message::Family::INET, name)
+        .map_err(|error| fault(&format!("looking for the table inet {name}"), &error))?;
+    let Some(table) = table else { return Ok(()) };
+    match table.owner {
+        Some(owner) if Some(owner) != own => Err(held(owner)),
+        _ => Ok(commit(socket, vec![table::delete(name)])?),
+    }
+}
+
+/// Takes our accept rows out of the chains of others.
+fn unaccept(socket: &mut Socket) -> Vec<Fault> {
+    let chains = match foreign::chains(socket, Which::All) {
+        Ok(chains) => chains,
+        Err(error) => return vec![fault("looking at the filter chains of others", &error)],
+    };
+    let removals = chains.iter().map(foreign::remove).filter(|steps| !steps.is_empty());
+    removals.filter_map(|steps| commit(socket, steps).err()).map(Fault::from).collect()
+}
+
+/// The lowest number for the socket's descriptor: see [`PINNED`].
+fn highest() -> i32 {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    i32::try_from(limit.saturating_sub(1).min(PINNED)).unwrap_or(i32::MAX)
+}
+
+/// Whether the kernel has owner tables, by making one and taking it away in one transaction.
+fn owner_flag(socket: &mut Socket) -> Result<u32, Fault> {
+    const TRIAL: &str = "sidestep-trial";
+    let trial = |flags| {
+        vec![
+            table::Step::new(
+                message::new_table(message::Family::INET, TRIAL, flags),
+                "making a table of family inet",
+            ),
+            table::delete(TRIAL),
+        ]
+    };
+    match commit(socket, trial(message::OWNER)) {
+        Ok(()) => Ok(message::OWNER),
+        Err(refusal) if matches!(refusal.error.errno(), Some(Errno::INVAL | Errno::OPNOTSUPP)) => {
+            commit(socket, trial(0))?;
+            Ok(0)
+        }
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// Whether the kernel lacks something, rather than that it was asked wrongly.
+fn missing(refusal: &Refusal) -> bool {
+    matches!(refusal.error.errno(), Some(Errno::NOENT | Errno::OPNOTSUPP | Errno::PROTONOSUPPORT))
+}
+
+/// Somebody else has our table.
+fn held(port: u32) -> Fault {
+    let owner = Owner::find(port);
+    Fault {
+        kind: FaultKind::Rules,
+        what: format!(
+            "nftables: the table inet {OWN} belongs to {owner}, and goes when that ends: is a second instance running?"
+        ),
+    }
+}
