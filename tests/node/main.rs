@@ -8,6 +8,9 @@
 //! |---|---|
 //! | `link` | the link: made, adopted, repaired, removed; and what is somebody else's |
 //! | `pods` | pods reach the link's addresses, in the ways that networks are built |
+//! | `nftables` | our tables in nftables: put up, kept so, taken away; other programs' tables |
+//! | `untracked` | packets beneath those rows: past connection tracking, and to the cluster DNS without us |
+//! | `network` | a node, a pod and a cluster DNS, each in a namespace, with servers that say who they are |
 //! | `namespace` | network namespaces, in which the library's own code runs |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -15,6 +18,9 @@
 mod link;
 mod namespace;
 mod pods;
+mod network;
+mod nftables;
+mod untracked;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -100,7 +100,8 @@ fn accept(chain: &Chain, matches: &[Match], address: Option<IpAddr>, port: u16) 
         xt_comment(&mut out, COMMENT);
     }
     out.counter().verdict(Verdict::Accept);
-    let note = Note::new(COMMENT, &out);
+    // Where the comment is an expression, a second one beside the rule would be listed as well.
+    let note = Note::new(if xtables { "" } else { COMMENT }, &out);
     Accept { expressions: out, compat: protocol.filter(|_| xtables), note }
 }
 

@@ -48,7 +48,7 @@ use self::table::{Actual, FAIL_OPEN, OWN};
 use super::{Drift, DriftKind, Fault, FaultKind, Firewall, Plan};
 use crate::netlink::{Family, Socket};
 
-/// The number that the socket's descriptor gets, or the highest that the limit of open files allows. Above what a
+/// The number that the socket's descriptor gets, or one close to the limit of open files if that is lower. Above what a
 /// node's cache opens; the kernel's table of descriptors takes eight bytes for each number below it.
 const PINNED: u64 = 32_767;
 
@@ -274,8 +274,10 @@ fn unaccept(socket: &mut Socket) -> Vec<Fault> {
 
 /// The lowest number for the socket's descriptor: see [`PINNED`].
 fn highest() -> i32 {
+    /// Numbers that are left above it, should the first be taken.
+    const ROOM: u64 = 16;
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    i32::try_from(limit.saturating_sub(1).min(PINNED)).unwrap_or(i32::MAX)
+    i32::try_from(limit.saturating_sub(ROOM).min(PINNED)).unwrap_or(i32::MAX)
 }
 
 /// Whether the kernel has owner tables, by making one and taking it away in one transaction.

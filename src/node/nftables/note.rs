@@ -20,7 +20,7 @@ const LONGEST: usize = 128;
 /// A note.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Note {
-    /// For people. What is beyond 127 bytes is cut off.
+    /// For people; may be empty. What is beyond 127 bytes is cut off.
     pub(crate) comment: String,
     /// Of the expressions; another program's rule has none.
     pub(crate) fingerprint: Option<u64>,
@@ -39,7 +39,9 @@ impl Note {
             end -= 1;
         }
         let mut bytes = Vec::new();
-        put(&mut bytes, COMMENT, &[&self.comment.as_bytes()[..end], b"\0"].concat());
+        if end > 0 {
+            put(&mut bytes, COMMENT, &[&self.comment.as_bytes()[..end], b"\0"].concat());
+        }
         if let Some(fingerprint) = self.fingerprint {
             put(&mut bytes, FINGERPRINT, &fingerprint.to_be_bytes());
         }
