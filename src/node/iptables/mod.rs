@@ -1,1 +1,217 @@
 //! The rules in iptables and ip6tables, in node-cache's words.
+//!
+//! For nodes without owner tables in nftables, or where somebody has asked for it. What stands in the kernel is what
+//! node-cache would have put there: twelve rules for an address with an HTTP port, under its comments, so that
+//! tooling which knows those knows ours. Two more for each address let our questions to ourselves through, and tell
+//! a later run that the address was ours.
+//!
+//! # What it can promise
+//!
+//! Where there are servers to fall back to, NOTRACK in PREROUTING asks with `-m socket` whether a socket is bound to
+//! the address (one bound to the wildcard does not count; one that is connecting or in time-wait does, so that
+//! handshakes and goodbyes are whole). When the process dies, so do its sockets, and queries from *pods* go to the
+//! cluster DNS by the rules in nat that have slept until then. It does not help
+//!
+//! - clients on the host network: OUTPUT has no `-m socket`, so their queries stay untracked until the rules go;
+//! - when the process hangs: its sockets are still bound (the watchdog ends such a process);
+//! - where the kernel lacks xt_socket: then the rules are node-cache's, and the log says so.
+//!
+//! `notrack_upstream` is not possible: it needs sets that packets fill. It needs nftables, as the whole promise does.
+//!
+//! # How it is done
+//!
+//! [`variant`] finds which iptables the node uses; [`expand`] makes rules from the rows; `iptables-save` says what is
+//! there and [`line`](mod@line) reads it; [`difference`] compares; one `iptables-restore --noflush` for each family carries it
+//! out ([`program`]). A table changes at once, the three tables one after the other. The lock of iptables is
+//! waited for, five seconds at most. A process killed between reading and writing leaves either the old set or the new
+//! one, and the next start sees which.
+
+pub mod difference;
+pub mod expand;
+mod leftovers;
+pub mod line;
+pub mod program;
+pub mod rule;
+pub mod variant;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
+
+use difference::{Difference, Scope};
+use expand::fallbacks;
+pub use leftovers::{Found, overview, overview_in, teardown, teardown_in};
+use program::Programs;
+pub use rule::Family;
+use rule::Rule;
+use variant::{Installed, Variant};
+
+use super::{Drift, Fault, FaultKind, Firewall, Plan};
+
+/// How often a difference is written before we say that it does not stay: somebody else may write at the same time,
+/// for instance a run of ours that was killed and whose last iptables-restore still waits for the lock.
+const ROUNDS: usize = 3;
+
+/// iptables, in one variant.
+#[derive(Debug)]
+pub struct Iptables {
+    path: OsString,
+    installed: Installed,
+    /// Families whose kernel has refused `-m socket`.
+    no_socket: BTreeSet<Family>,
+    /// Addresses that this process has put rules up for.
+    held: BTreeSet<IpAddr>,
+}
+
+impl Iptables {
+    /// The variant that the node uses, with the programs in PATH.
+    ///
+    /// # Errors
+    /// iptables is not installed, or cannot be used: no permission, or the kernel has none of it.
+    pub fn find() -> Result<Self, Fault> {
+        Self::find_in(&leftovers::path())
+    }
+
+    /// [`Iptables::find`] with the programs in the folders of `path`.
+    ///
+    /// # Errors
+    /// As [`Iptables::find`].
+    pub fn find_in(path: &OsStr) -> Result<Self, Fault> {
+        let installed = variant::find(path)?;
+        tracing::debug!(variant = %installed.variant, "iptables");
+        Ok(Self { path: path.to_owned(), installed, no_socket: BTreeSet::new(), held: BTreeSet::new() })
+    }
+
+    /// The variant in use.
+    pub fn variant(&self) -> Variant {
+        self.installed.variant
+    }
+
+    /// Whether pods of this family reach the cluster DNS when the process dies, as far as the last [`Firewall::up`]
+    /// of this plan could tell.
+    pub fn fails_open(&self, plan: &Plan, family: Family) -> bool {
+        !fallbacks(plan, family).is_empty() && !self.no_socket.contains(&family)
+    }
+
+    fn programs(&self, family: Family) -> Result<&Programs, Fault> {
+        let programs = self.installed.programs.get(&family);
+        programs.ok_or_else(|| variant::missing(family.program(), &self.path))
+    }
+
+    fn wanted(&self, plan: &Plan, family: Family) -> Vec<Rule> {
+        let mut rules = expand::running(plan, family, self.fails_open(plan, family));
+        rules.extend(expand::sleeping(plan, family));
+        rules
+    }
+
+    /// What may be taken away of `family` while rules are put up.
+    fn scope(&self, family: Family) -> Scope {
+        let addresses = self.held.iter().copied().filter(|address| Family::of(*address) == family).collect();
+        Scope { addresses, running: true, sleeping: true }
+    }
+
+    /// Writes what is missing until nothing is; what it was at first.
+    fn settle(&self, family: Family, plan: &Plan, scope: &Scope) -> Result<Difference, Fault> {
+        let programs = self.programs(family)?;
+        let wanted = self.wanted(plan, family);
+        let first = Difference::new(&programs.lines()?, &wanted, scope);
+        let mut left = first.clone();
+        for _ in 0..ROUNDS {
+            if left.is_empty() {
+                return Ok(first);
+            }
+            let written = programs.restore(&left.script());
+            let next = Difference::new(&programs.lines()?, &wanted, scope);
+            // A row to be deleted may have gone in the meantime; then there is another difference, to be tried.
+            if next == left {
+                written?;
+            }
+            left = next;
+        }
+        if left.is_empty() {
+            return Ok(first);
+        }
+        let what = left.drift(family).into_iter().map(|drift| drift.what).collect::<Vec<_>>().join("; ");
+        let what =
+            format!("rules do not stay as they were put in ({what}); is another program writing them?");
+        Err(Fault { kind: FaultKind::Rules, what })
+    }
+
+    /// [`Self::settle`]; where `-m socket` is what the kernel refuses, once more without.
+    fn settle_with_or_without_socket(
+        &mut self,
+        family: Family,
+        plan: &Plan,
+        scope: &Scope,
+    ) -> Result<(), Fault> {
+        let fault = match self.settle(family, plan, scope) {
+            Err(fault) if fault.kind != FaultKind::Lock && self.fails_open(plan, family) => fault,
+            ended => return ended.map(drop),
+        };
+        self.no_socket.insert(family);
+        if self.settle(family, plan, scope).is_err() {
+            // It was not that.
+            self.no_socket.remove(&family);
+            return Err(fault);
+        }
+        tracing::warn!(
+            family = family.program(),
+            why = %fault,
+            "the kernel has no -m socket (module xt_socket): pods do not fall back to the cluster DNS if the process dies"
+        );
+        Ok(())
+    }
+
+    /// The families that `plan` has rules for, or that this process has put rules up for.
+    fn families(&self, plan: &Plan) -> BTreeSet<Family> {
+        plan.addresses.iter().chain(&self.held).copied().map(Family::of).collect()
+    }
+
+    /// Addresses that an earlier run of this program has left rules for. What cannot be read is said by the step that
+    /// needs it.
+    fn left_by_earlier_runs(&self) -> BTreeMap<Family, BTreeSet<IpAddr>> {
+        let of = |(family, programs): (&Family, &Programs)| {
+            let held = difference::held(&programs.lines().ok()?);
+            (!held.is_empty()).then_some((*family, held))
+        };
+        self.installed.programs.iter().filter_map(of).collect()
+    }
+}
+
+impl Firewall for Iptables {
+    fn up(&mut self, plan: &Plan) -> Result<(), Fault> {
+        self.no_socket.clear();
+        // The first time, what an earlier run with other addresses left goes too; later, others' addresses are theirs.
+        let earlier = if self.held.is_empty() { self.left_by_earlier_runs() } else { BTreeMap::new() };
+        self.held.extend(earlier.into_values().flatten());
+        self.held.extend(&plan.addresses);
+        for family in self.families(plan) {
+            let scope = self.scope(family);
+            self.settle_with_or_without_socket(family, plan, &scope)?;
+        }
+        self.held = plan.addresses.iter().copied().collect();
+        Ok(())
+    }
+
+    fn check(&mut self, plan: &Plan) -> Result<Vec<Drift>, Fault> {
+        self.held.extend(&plan.addresses);
+        let mut drifts = Vec::new();
+        for family in self.families(plan) {
+            drifts.extend(self.settle(family, plan, &self.scope(family))?.drift(family));
+        }
+        Ok(drifts)
+    }
+
+    fn down(&mut self) -> Result<(), Vec<Fault>> {
+        let mut faults = Vec::new();
+        for family in self.families(&Plan::default()) {
+            let scope = Scope { sleeping: false, ..self.scope(family) };
+            let done = self.programs(family).and_then(|programs| {
+                let difference = Difference::new(&programs.lines()?, &[], &scope);
+                if difference.is_empty() { Ok(()) } else { programs.restore(&difference.script()) }
+            });
+            faults.extend(done.err());
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
