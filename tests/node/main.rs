@@ -11,6 +11,9 @@
 //! | `nftables` | our tables in nftables: put up, kept so, taken away; other programs' tables |
 //! | `untracked` | packets beneath those rows: past connection tracking, and to the cluster DNS without us |
 //! | `network` | a node, a pod and a cluster DNS, each in a namespace, with servers that say who they are |
+//! It needs root, iproute2, iptables (both variants) and conntrack. Nothing is ever skipped: what is missing is a
+//! failure that says how to install it.
+//! | `iptables` | the rules in iptables, of both variants and families |
 //! | `namespace` | network namespaces, in which the library's own code runs |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -21,6 +24,7 @@ mod pods;
 mod network;
 mod nftables;
 mod untracked;
+mod iptables;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,0 +1,190 @@
+//! Locks, missing parts, no permission, two at once: what is said, and what stands then.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use sidestep::node::iptables::variant::Variant;
+use sidestep::node::iptables::{Family, Iptables, teardown_in};
+use sidestep::node::{FaultKind, Firewall};
+
+use super::tools::{Folder, VARIANTS, all, iptables, real, sorted};
+use super::{classic, plan};
+use crate::namespace::alone;
+
+#[test]
+fn the_variant_that_the_node_uses() {
+    let find = |folder: &Folder| folder.find().variant();
+    alone(move || {
+        let both = Folder::of("nft").with("legacy");
+        assert_eq!(find(&both), Variant::Nft, "nobody says anything");
+        let both = both.plain("legacy");
+        assert_eq!(find(&both), Variant::Legacy, "what the short name stands for");
+        iptables(Family::V6, "nft", "-A INPUT -p tcp -j ACCEPT");
+        assert_eq!(find(&both), Variant::Nft, "more rules");
+        iptables(Family::V4, "legacy", "-t mangle -N KUBE-IPTABLES-HINT");
+        assert_eq!(find(&both), Variant::Legacy, "kubelet's mark");
+        iptables(Family::V4, "nft", "-t mangle -N KUBE-KUBELET-CANARY");
+        iptables(Family::V4, "nft", "-A INPUT -p tcp -j ACCEPT");
+        assert_eq!(find(&both), Variant::Nft, "marks in both, more rules in one");
+        assert_eq!(find(&Folder::of("legacy")), Variant::Legacy, "the image has one only");
+        assert_eq!(find(&Folder::empty().plain("nft")), Variant::Nft, "under its short name");
+        assert_eq!(find(&Folder::empty().plain("legacy")), Variant::Legacy);
+    });
+}
+
+#[test]
+fn a_held_lock_ends_the_wait_and_is_said() {
+    alone(|| {
+        let folder = Folder::of("legacy");
+        let mut firewall = folder.find();
+        let lock = File::create(folder.lock()).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        let before = Instant::now();
+        let fault = firewall.up(&plan()).unwrap_err();
+        assert!(before.elapsed() < Duration::from_secs(7), "{:?}", before.elapsed());
+        assert_eq!(fault.kind, FaultKind::Lock, "{fault}");
+        assert!(fault.what.contains("another program holds the lock"), "{fault}");
+        drop(lock);
+        firewall.up(&plan()).unwrap();
+        assert_eq!(all("legacy").len(), 2 * 19);
+    });
+}
+
+#[test]
+fn a_lock_file_that_cannot_be_made() {
+    alone(|| {
+        let folder = Folder::of("legacy");
+        for family in ["iptables", "ip6tables"] {
+            let restore = real(&format!("{family}-legacy-restore"));
+            folder.script(
+                &format!("{family}-legacy-restore"),
+                &format!("XTABLES_LOCKFILE=/proc/none/xtables.lock exec {} \"$@\"", restore.display()),
+            );
+        }
+        let fault = folder.find().up(&plan()).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Rules);
+        assert!(fault.what.contains("lock file") && fault.what.contains("hostPath"), "{fault}");
+    });
+}
+
+#[test]
+fn without_the_capability() {
+    for variant in VARIANTS {
+        alone(move || {
+            let folder = Folder::of(variant);
+            Folder::of(variant).find().up(&plan()).unwrap();
+            for family in ["iptables", "ip6tables"] {
+                for program in ["-save", "-restore"] {
+                    let name = format!("{family}-{variant}{program}");
+                    let real = real(&name);
+                    let drop = "setpriv --bounding-set=-net_admin,-net_raw --inh-caps=-net_admin,-net_raw";
+                    folder.script(&name, &format!("exec {drop} {} \"$@\"", real.display()));
+                }
+            }
+            let fault = Iptables::find_in(folder.path()).unwrap_err();
+            assert!(fault.what.contains("NET_ADMIN"), "{fault}");
+            assert_eq!(teardown_in(folder.path()).unwrap_err().len(), 2, "each step that failed is said");
+        });
+    }
+}
+
+#[test]
+fn without_one_family_or_any() {
+    alone(|| {
+        let folder = Folder::of("nft");
+        std::fs::remove_file(std::path::Path::new(folder.path()).join("ip6tables-nft-restore")).unwrap();
+        let fault = folder.find().up(&plan()).unwrap_err();
+        assert!(fault.what.starts_with("no ip6tables found"), "{fault}");
+        let fault = Iptables::find_in(Folder::empty().path()).unwrap_err();
+        assert!(fault.what.contains("--firewall nftables"), "{fault}");
+    });
+}
+
+/// A program that refuses `-m socket` as a kernel without xt_socket does.
+const NO_SOCKET: &str = "input=$(cat)
+case \"$input\" in *'-m socket'*)
+    echo \"line 2: RULE_APPEND failed (No such file or directory): rule in chain PREROUTING\" >&2; exit 4;;
+esac
+printf '%s\\n' \"$input\" | ";
+
+#[test]
+fn a_kernel_without_socket_match_gets_node_caches_rules() {
+    for variant in VARIANTS {
+        alone(move || {
+            let folder = Folder::of(variant);
+            let restore = real(&format!("iptables-{variant}-restore"));
+            folder.script(
+                &format!("iptables-{variant}-restore"),
+                &format!("{NO_SOCKET} {} \"$@\"", restore.display()),
+            );
+            let mut firewall = folder.find();
+            firewall.up(&plan()).unwrap();
+            assert!(!firewall.fails_open(&plan(), Family::V4), "this is what status must say");
+            assert!(firewall.fails_open(&plan(), Family::V6));
+            assert_eq!(firewall.check(&plan()).unwrap(), []);
+            assert_eq!(all(variant).iter().filter(|rule| rule.contains("-m socket")).count(), 2);
+        });
+    }
+}
+
+#[test]
+fn programs_that_lie_leave_one_set() {
+    for variant in VARIANTS {
+        alone(move || {
+            let folder = Folder::of(variant);
+            let restore = real(&format!("iptables-{variant}-restore"));
+            folder.script(
+                &format!("iptables-{variant}-restore"),
+                &format!("{} \"$@\"; echo it failed >&2; exit 1", restore.display()),
+            );
+            folder.find().up(&classic()).unwrap();
+            assert_eq!(all(variant).len(), 2 * 14);
+            folder.script(&format!("iptables-{variant}-restore"), "cat >/dev/null; exit 0");
+            iptables(Family::V4, variant, "-t raw -F OUTPUT");
+            let fault = folder.find().check(&classic()).unwrap_err();
+            assert!(fault.what.contains("do not stay"), "{fault}");
+        });
+    }
+}
+
+#[test]
+fn two_starts_at_once_leave_one_set() {
+    for variant in VARIANTS {
+        alone(move || {
+            let folder = Folder::of(variant);
+            for round in 0..5 {
+                std::thread::scope(|scope| {
+                    for _ in 0..2 {
+                        scope.spawn(|| folder.find().up(&plan()));
+                    }
+                });
+                let mut firewall = folder.find();
+                firewall.up(&plan()).unwrap();
+                let rules = sorted(all(variant));
+                assert_eq!(rules.len(), 38, "round {round}: {rules:#?}");
+                teardown_in(folder.path()).unwrap();
+            }
+        });
+    }
+}
+
+/// As a kill does it: between two tables, and with a script half written.
+#[test]
+fn a_start_after_a_kill_leaves_one_set() {
+    for variant in VARIANTS {
+        alone(move || {
+            let folder = Folder::of(variant);
+            let restore = real(&format!("iptables-{variant}-restore"));
+            let name = format!("iptables-{variant}-restore");
+            for bytes in [10, 500, 1500, 1900, 2500, 3000, 4000] {
+                folder.script(&name, &format!("head -c {bytes} | {} \"$@\"", restore.display()));
+                let _ = folder.find().up(&plan());
+                folder.script(&name, &format!("exec {} \"$@\"", restore.display()));
+                folder.find().up(&plan()).unwrap();
+                assert_eq!(all(variant).len(), 38, "after {bytes} bytes");
+                teardown_in(folder.path()).unwrap();
+            }
+        });
+    }
+}
