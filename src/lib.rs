@@ -12,7 +12,7 @@
 //!               v
 //! listen::tcp > resolve > flight > upstream > cache store > wire::answer > ReplyTo
 //!
-//! wings:  config  ·  telemetry  ·  cli        and above everything: serve (start, reload, stop)
+//! wings:  config  ·  telemetry  ·  doctor  ·  cli        and above everything: serve (start, reload, stop)
 //! ```
 //!
 //! A *worker* is one OS thread with an event loop of its own. It owns its UDP sockets, its share of the TCP
@@ -42,7 +42,7 @@
 //!
 //! ```text
 //! cache > wire        upstream > wire        resolve > cache, upstream, wire        listen > cache, resolve, wire
-//! config, telemetry > any stage              serve > all                            cli > all
+//! config, telemetry > any stage              doctor > config, node, netlink              serve > all                            cli > all
 //! ```
 //!
 //! The road never looks at the wings. A stage owns its settings and its counters; [`config`] builds the
@@ -54,6 +54,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod count;
+pub mod doctor;
 pub mod limit;
 pub mod listen;
 pub mod netlink;

@@ -29,6 +29,10 @@ pub(super) enum Command {
     Run(FlagArgs),
     /// Check a configuration and print what holds, with the defaults and the flags.
     Check(CheckArgs),
+    /// Look at this node and say what is wrong with its DNS and what to do: kernel, conntrack, rules, resolv.conf.
+    ///
+    /// Needs no cache running, changes nothing, and sends nothing off the machine. Run it as root on the node.
+    Doctor(DoctorArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -103,6 +107,22 @@ pub(super) struct CheckArgs {
     file: Option<PathBuf>,
     #[command(flatten)]
     flags: FlagArgs,
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct DoctorArgs {
+    /// Print one JSON object, for scripts.
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration of the cache that runs or is to run here.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// An address that pods are to ask on this node. May be given again; those on the link are found without it.
+    #[arg(long, value_name = "IP")]
+    pub node_address: Vec<IpAddr>,
+    /// The name of our link, if it is not nodelocaldns.
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
 }
 
 /// Reads a number of workers.

@@ -41,6 +41,10 @@ fn own_sections(command: &clap::Command) -> Roff {
         ("0", "Success."),
         ("1", "The configuration is wrong, or the start failed; standard error says why and what to do."),
         ("2", "The command line is wrong."),
+        (
+            "1, 2",
+            "Of doctor: a problem was found; something could not be looked at, and there was no problem.",
+        ),
     ] {
         roff.control("TP", []).text([bold(status)]).text([roman(what)]);
     }

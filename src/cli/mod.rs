@@ -1,11 +1,12 @@
 //! The command line: arguments to a command, a command to its exit code.
 //!
 //! A contract that scripts rely on: 0 is success, 1 a configuration or a start that failed, 2 a command line
-//! that makes no sense. What was asked for goes to standard output, complaints to standard error.
+//! that makes no sense; `doctor` has its own: 1 is a problem found, 2 something that it could not look at. What was asked for goes to standard output, complaints to standard error.
 
 mod args;
 mod check;
 mod completions;
+mod doctor;
 mod man;
 
 use std::io::{self, Write};
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         None => run(args.flags.into()),
         Some(Command::Run(flags)) => run(flags.into()),
         Some(Command::Check(check)) => check::check(check.into()),
+        Some(Command::Doctor(args)) => doctor::doctor(args),
         Some(Command::Completions { shell }) => print(&completions::completions(shell)),
         Some(Command::Man) => man::man().map_or_else(|e| failed(&e), |page| print(&page)),
     }

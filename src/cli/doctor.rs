@@ -1,0 +1,30 @@
+//! `sidestep doctor`: looks at this node and says what is wrong.
+
+use std::process::ExitCode;
+
+use super::args::DoctorArgs;
+use crate::config::{Config, Flags};
+use crate::doctor::{Subject, examine, page};
+use crate::node;
+
+/// Prints the report. A configuration that cannot be read leaves nothing to compare with: 2, as what cannot be
+/// looked at.
+pub(super) fn doctor(args: DoctorArgs) -> ExitCode {
+    let config = match Config::load(&Flags { config: args.config, ..Flags::default() }) {
+        Ok(config) => config,
+        Err(problem) => {
+            super::complain(&problem.to_string());
+            return ExitCode::from(2);
+        }
+    };
+    let defaults = node::Settings::default();
+    let settings = node::Settings {
+        addresses: args.node_address,
+        interface: args.interface.unwrap_or(defaults.interface.clone()),
+        ..defaults
+    };
+    let report = examine(&Subject::new(&config, &settings));
+    let page = if args.json { page::json(&report) } else { page::text(&report) };
+    let printed = super::print(page.as_bytes());
+    if printed == ExitCode::SUCCESS { ExitCode::from(report.exit_code()) } else { printed }
+}

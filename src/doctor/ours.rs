@@ -1,0 +1,244 @@
+//! What sidestep (or NodeLocal DNSCache before it) has put up on this node: link, addresses, rules.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::filter::{Action, Rule, Ruleset};
+use super::finding::Finding;
+use super::links::Link;
+
+/// Our table in nftables that goes with the process.
+const TABLE: &str = "sidestep";
+/// The table of nftables that stays when the process is gone, with the sleeping rows.
+pub const FAILOPEN: &str = "sidestep-failopen";
+/// How rules in iptables are recognised: the comment that node-cache gave them.
+const COMMENT: &str = "NodeLocal DNS Cache: skip conntrack";
+
+/// Addresses that are ours by configuration, and those that our link carries, each once.
+pub fn addresses(wanted: &[IpAddr], links: &[Link], interface: &str) -> Vec<IpAddr> {
+    let mut all = wanted.to_vec();
+    for link in links.iter().filter(|link| link.name == interface) {
+        // IPv6 gives every link an address of its own.
+        let own = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        all.extend(link.addresses.iter().filter(|address| !own(address)));
+    }
+    let mut seen = Vec::new();
+    all.retain(|address| {
+        !seen.contains(address) && {
+            seen.push(*address);
+            true
+        }
+    });
+    all
+}
+
+/// The link and its addresses.
+pub fn link(wanted: &[IpAddr], links: &[Link], interface: &str) -> Vec<Finding> {
+    const CHECK: &str = "node.link";
+    let link = links.iter().find(|link| link.name == interface);
+    let mut findings = Vec::new();
+    match link {
+        None if wanted.is_empty() => {
+            return vec![
+                Finding::note(CHECK, format!("sidestep is not set up on this node: no link {interface}."))
+                    .remedy("run sidestep with --node-address, or tell doctor which: --node-address, --interface, --config"),
+            ];
+        }
+        None => {}
+        Some(link) if link.addresses.is_empty() => findings.push(Finding::problem(
+            CHECK,
+            format!("Link {interface} carries no address."),
+            "restart sidestep; if the address goes again, keep NetworkManager and networkd off the link (unmanaged)",
+        )),
+        Some(link) => findings.push(
+            Finding::healthy(CHECK, format!("Link {interface} carries {}.", list(&link.addresses)))
+                .evidence(format!("kind {}, {}", kind(link), if link.up { "up" } else { "down" })),
+        ),
+    }
+    findings.extend(wanted.iter().filter_map(|address| missing(*address, links, interface)));
+    findings
+}
+
+fn kind(link: &Link) -> &str {
+    if link.kind.is_empty() { "device" } else { &link.kind }
+}
+
+/// What is wrong with an address that should be here.
+fn missing(address: IpAddr, links: &[Link], interface: &str) -> Option<Finding> {
+    const CHECK: &str = "node.address";
+    match links.iter().find(|link| link.addresses.contains(&address)) {
+        Some(link) if link.name == interface => None,
+        Some(link) => {
+            Some(Finding::note(CHECK, format!("{address} stands on link {}, not on {interface}.", link.name)))
+        }
+        None => Some(Finding::problem(
+            CHECK,
+            format!("{address} is on no link: pods that ask it get no answer."),
+            "start sidestep with --node-address, or look in its log why the address went",
+        )),
+    }
+}
+
+/// Addresses as a list for people.
+fn list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether anything of ours keeps packets untracked.
+pub fn has_rules(filter: &Ruleset) -> bool {
+    filter.rules.iter().any(is_notrack)
+}
+
+fn is_notrack(rule: &Rule) -> bool {
+    let ours = (rule.table.name == TABLE && rule.table.family == super::filter::Family::Inet)
+        || rule.comment.as_deref() == Some(COMMENT);
+    ours && rule.action == Action::Notrack
+}
+
+/// The rules; `later`: as they are after a query to `answered` addresses of ours, whose packets they must have counted.
+pub fn rules(held: &[IpAddr], filter: &Ruleset, later: &Ruleset, answered: bool) -> Vec<Finding> {
+    let mut findings = vec![notrack(held, filter, later, answered)];
+    findings.extend(piled_up(filter));
+    if has_rules(filter) || filter.chains.iter().any(|chain| chain.table.name == FAILOPEN) {
+        findings.push(fail_open(filter));
+    }
+    findings
+}
+
+fn notrack(held: &[IpAddr], filter: &Ruleset, later: &Ruleset, answered: bool) -> Finding {
+    const CHECK: &str = "node.rules";
+    let rows = filter.rules.iter().filter(|rule| is_notrack(rule));
+    let places: BTreeMap<String, usize> = rows.fold(BTreeMap::new(), |mut places, rule| {
+        *places.entry(rule.table.to_string()).or_default() += 1;
+        places
+    });
+    if places.is_empty() {
+        return if held.is_empty() {
+            Finding::healthy(CHECK, "No NOTRACK rules of ours, and no address of ours that would need them.")
+        } else {
+            Finding::problem(
+                CHECK,
+                format!("{} without NOTRACK rules: what pods ask there is tracked.", list(held)),
+                "start sidestep, or look in its log why the rules are not there (--firewall none puts up none)",
+            )
+        };
+    }
+    let packets = |filter: &Ruleset| {
+        filter.rules.iter().filter(|r| is_notrack(r)).filter_map(|r| r.packets).sum::<u64>()
+    };
+    let (before, after) = (packets(filter), packets(later));
+    let finding = if answered && after <= before {
+        Finding::problem(
+            CHECK,
+            "NOTRACK rules are there, but a query to our address did not meet them.",
+            "compare the rules' addresses and port with the link's: nft list table inet sidestep; iptables-save -t raw. \
+             Restart sidestep to have them made anew",
+        )
+    } else {
+        let moved = if answered { ", and they count" } else { "" };
+        Finding::healthy(CHECK, format!("NOTRACK rules are there{moved}."))
+    };
+    let places = places.iter().map(|(table, rows)| format!("{table}: {rows} NOTRACK rows"));
+    let mut finding = finding.evidence(format!("{before} packets before doctor's queries, {after} after"));
+    finding.evidence.extend(places);
+    finding
+}
+
+/// The same rule more than once: another agent adds rules without looking, or looks and is told nonsense.
+fn piled_up(filter: &Ruleset) -> Option<Finding> {
+    let rows: Vec<&Rule> =
+        filter.rules.iter().filter(|rule| rule.comment.as_deref() == Some(COMMENT)).collect();
+    let same = |a: &Rule, b: &Rule| {
+        let counted = Rule { packets: a.packets, ..b.clone() };
+        *a == counted
+    };
+    let most =
+        rows.iter().map(|rule| rows.iter().filter(|other| same(rule, other)).count()).max().unwrap_or(0);
+    (most > 1).then(|| {
+        Finding::problem(
+            "node.duplicates",
+            format!("The same iptables rule stands {most} times: every packet walks through all of them."),
+            "run `sidestep teardown`, then start sidestep; it adds no rule twice. Two node caches on one node also do this",
+        )
+    })
+}
+
+fn fail_open(filter: &Ruleset) -> Finding {
+    const CHECK: &str = "node.failopen";
+    let sleeping = filter.rules.iter().filter(|rule| rule.table.name == FAILOPEN);
+    let translations = sleeping.filter(|rule| matches!(rule.action, Action::Translate(_))).count();
+    if translations > 0 {
+        return Finding::healthy(
+            CHECK,
+            "If sidestep dies, pods are handed to the cluster DNS (sleeping DNAT rules are there).",
+        )
+        .evidence(format!("table inet {FAILOPEN}: {translations} rows"));
+    }
+    Finding::note(CHECK, "If sidestep dies, pods at its link-local addresses have no DNS: there are no sleeping DNAT rules.")
+        .remedy("use nftables (--firewall nftables), leave fail_open on, and name the cluster's DNS pods as upstreams")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::filter::{Family, legacy};
+    use crate::doctor::finding::Level;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn rows(packets: u64, times: usize) -> Ruleset {
+        let row = format!(
+            "[{packets}:0] -A OUTPUT -d 169.254.20.10/32 -p udp -m comment --comment \"{COMMENT}\" -m udp --dport 53 -j CT --notrack\n"
+        );
+        legacy::parse(&format!("*raw\n{}", row.repeat(times)), Family::Ip)
+    }
+
+    #[test]
+    fn an_address_of_ours_is_on_our_link_elsewhere_or_gone() {
+        let link = |name: &str, address: &str| Link {
+            name: name.to_owned(),
+            addresses: vec![ip(address)],
+            ..Link::default()
+        };
+        let links = [link("nodelocaldns", "169.254.20.10"), link("eth0", "10.0.0.7")];
+        let levels = |wanted: &[IpAddr], interface: &str| {
+            super::link(wanted, &links, interface).iter().map(|f| (f.check, f.level)).collect::<Vec<_>>()
+        };
+        let healthy = ("node.link", Level::Healthy);
+        assert_eq!(levels(&[ip("169.254.20.10")], "nodelocaldns"), [healthy]);
+        assert_eq!(levels(&[ip("10.0.0.7")], "nodelocaldns"), [healthy, ("node.address", Level::Note)]);
+        assert_eq!(levels(&[ip("10.96.0.10")], "nodelocaldns"), [healthy, ("node.address", Level::Problem)]);
+        assert_eq!(levels(&[], "other"), [("node.link", Level::Note)]);
+        assert_eq!(levels(&[ip("10.96.0.10")], "other"), [("node.address", Level::Problem)]);
+    }
+
+    #[test]
+    fn rules_must_be_there_and_must_count() {
+        let held = [ip("169.254.20.10")];
+        let level =
+            |before: &Ruleset, after: &Ruleset, answered| notrack(&held, before, after, answered).level;
+        assert_eq!(level(&Ruleset::default(), &Ruleset::default(), true), Level::Problem);
+        assert_eq!(level(&rows(4, 1), &rows(5, 1), true), Level::Healthy);
+        assert_eq!(level(&rows(4, 1), &rows(4, 1), true), Level::Problem);
+        assert_eq!(level(&rows(4, 1), &rows(4, 1), false), Level::Healthy);
+        assert_eq!(notrack(&[], &Ruleset::default(), &Ruleset::default(), false).level, Level::Healthy);
+    }
+
+    #[test]
+    fn rules_that_pile_up_are_a_problem() {
+        assert_eq!(piled_up(&rows(1, 1)), None);
+        assert!(piled_up(&rows(1, 3)).unwrap().what.contains("3 times"));
+    }
+
+    #[test]
+    fn the_addresses_that_ipv6_gives_every_link_are_not_ours() {
+        let link =
+            Link { name: "n".to_owned(), addresses: vec![ip("fe80::1"), ip("fd00::53")], ..Link::default() };
+        assert_eq!(
+            addresses(&[ip("fd00::53"), ip("10.0.0.1")], &[link], "n"),
+            [ip("fd00::53"), ip("10.0.0.1")]
+        );
+    }
+}

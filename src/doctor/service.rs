@@ -1,0 +1,393 @@
+//! The way of a query to the cluster DNS: who translates it (kube-proxy in one of its modes, Cilium, nobody), to how
+//! many servers, and whether our addresses spare pods that way.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::cluster::{Cluster, ClusterDns};
+use super::filter::{Action, Ruleset, Table};
+use super::finding::Finding;
+use super::ipvs::{self, Service};
+use super::links::Link;
+use super::proc::Root;
+
+/// Chains that lead from a Service to its servers: Service, its servers, one server; with some to spare.
+const DEPTH: usize = 6;
+/// How long kube-proxy may take to tell its mode.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Where kube-proxy tells it (its --metrics-bind-address).
+const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10249);
+/// The link on which kube-proxy holds all Services' addresses in IPVS mode.
+const IPVS_LINK: &str = "kube-ipvs0";
+
+/// What is known of those who translate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proxy {
+    /// What kube-proxy says itself.
+    pub said: Option<String>,
+    /// IPVS services.
+    pub ipvs: Vec<Service>,
+    /// Signs of Cilium.
+    pub cilium: Vec<String>,
+    /// `service-ips` of kube-proxy in nftables mode.
+    pub services: Vec<(SocketAddr, String)>,
+}
+
+impl Proxy {
+    /// Looks at it; `services` comes from the packet filter.
+    pub fn read(root: &Root, links: &[Link], services: Vec<(SocketAddr, String)>) -> Self {
+        let mut cilium: Vec<String> = links
+            .iter()
+            .filter(|link| matches!(link.name.as_str(), "cilium_host" | "cilium_net"))
+            .map(|link| format!("link {}", link.name))
+            .collect();
+        const MAPS: &str = "sys/fs/bpf/tc/globals";
+        if root.holds(MAPS, "cilium") {
+            cilium.push(format!("/{MAPS}/cilium*"));
+        }
+        let ipvs = root.text("proc/net/ip_vs").map(|text| ipvs::parse(&text)).unwrap_or_default();
+        Self { said: mode(PROXY), ipvs, cilium, services }
+    }
+}
+
+/// Asks kube-proxy for its mode.
+fn mode(address: SocketAddr) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(b"GET /proxyMode HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    // A server that keeps the connection open has answered nevertheless.
+    let _ = stream.take(4096).read_to_string(&mut answer);
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let word = body.trim();
+    let plain = (1..=20).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_alphanumeric());
+    (plain && head.split_whitespace().nth(1) == Some("200")).then(|| word.to_owned())
+}
+
+/// The way that somebody translates queries to one address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Translation {
+    /// In which words of the kernel it stands.
+    seen: Vec<String>,
+    /// To which servers.
+    servers: BTreeSet<SocketAddr>,
+    /// Packets that took it, where they are counted (NAT counts the first of a connection).
+    packets: u64,
+}
+
+/// `clean`: our addresses at which a query was answered and left no entry.
+pub fn judge(
+    cluster: &Cluster,
+    proxy: &Proxy,
+    filter: &Ruleset,
+    links: &[Link],
+    clean: &[IpAddr],
+) -> Vec<Finding> {
+    let mut findings = vec![by_whom(proxy, filter, links)];
+    findings.extend(held_by_ipvs(cluster, links));
+    if cluster.servers.is_empty() {
+        findings.push(
+            Finding::note("service.address", "Nothing on this node says at which address the cluster DNS is.")
+                .remedy("if this is a node of a cluster, name it in the configuration as a server of zone cluster.local"),
+        );
+    }
+    findings.extend(cluster.servers.iter().map(|dns| {
+        let spared = clean.contains(&dns.address)
+            || (!cluster.pods_ask.is_empty()
+                && cluster.pods_ask.iter().all(|address| clean.contains(address)));
+        translation(dns, &translations(dns.address, proxy, filter), spared, proxy)
+    }));
+    findings
+}
+
+/// Which mode kube-proxy works in, or who else.
+fn by_whom(proxy: &Proxy, filter: &Ruleset, links: &[Link]) -> Finding {
+    const CHECK: &str = "service.mode";
+    let mut seen: Vec<String> =
+        proxy.said.iter().map(|mode| format!("kube-proxy's /proxyMode says {mode}")).collect();
+    let chain = filter.chains.iter().find(|chain| chain.name == "KUBE-SERVICES" && chain.table.name == "nat");
+    let table = filter.chains.iter().find(|chain| chain.table.name == "kube-proxy");
+    let ipvs = links.iter().find(|link| link.name == IPVS_LINK);
+    let mode = if !proxy.cilium.is_empty() && chain.is_none() && table.is_none() && ipvs.is_none() {
+        seen.extend(proxy.cilium.iter().cloned());
+        return with(
+            Finding::healthy(
+                CHECK,
+                "Cilium translates Services at the pods' sockets: no rules of ours are needed for that.",
+            )
+            .remedy("if Cilium's local redirect policy leads to us, run with --firewall none"),
+            seen,
+        );
+    } else if let Some(link) = ipvs {
+        seen.push(format!("link {}", link.name));
+        "IPVS"
+    } else if let Some(chain) = table {
+        seen.push(format!("table {}", chain.table));
+        "nftables"
+    } else if let Some(chain) = chain {
+        seen.push(format!("chain KUBE-SERVICES in {}", chain.table));
+        "iptables"
+    } else if let Some(mode) = &proxy.said {
+        mode
+    } else {
+        return Finding::healthy(CHECK, "No kube-proxy and no Cilium: nobody translates Services here.");
+    };
+    with(Finding::healthy(CHECK, format!("kube-proxy translates Services in {mode} mode.")), seen)
+}
+
+fn with(mut finding: Finding, seen: Vec<String>) -> Finding {
+    finding.evidence.extend(seen);
+    finding
+}
+
+/// In IPVS mode the cluster's address is kube-proxy's; a second holder takes queries from it.
+fn held_by_ipvs(cluster: &Cluster, links: &[Link]) -> Vec<Finding> {
+    if !links.iter().any(|link| link.name == IPVS_LINK) {
+        return Vec::new();
+    }
+    let twice = |dns: &&ClusterDns| {
+        links.iter().any(|link| link.name != IPVS_LINK && link.addresses.contains(&dns.address))
+    };
+    let held = cluster.servers.iter().filter(twice);
+    held.map(|dns| {
+        Finding::problem(
+            "service.ipvs",
+            format!(
+                "{} is held by {IPVS_LINK} and by a link of its own: in IPVS mode we must not hold it.",
+                dns.address
+            ),
+            format!(
+                "take {} out of [node] addresses; let pods ask a link-local address (kubelet: clusterDNS)",
+                dns.address
+            ),
+        )
+    })
+    .collect()
+}
+
+fn translations(address: IpAddr, proxy: &Proxy, filter: &Ruleset) -> Translation {
+    let mut all = Translation::default();
+    for service in proxy.ipvs.iter().filter(|s| s.address == SocketAddr::new(address, 53)) {
+        all.seen.push(format!("IPVS {} scheduler {}", service.address, service.scheduler));
+        all.servers.extend(&service.servers);
+    }
+    for rule in &filter.rules {
+        let about =
+            rule.to == Some(address) && matches!(rule.dport, None | Some(53)) && rule.protocol != Some(6);
+        // Jumps elsewhere than in a NAT table do not translate.
+        let translates = matches!(rule.action, Action::Translate(_)) || rule.table.name == "nat";
+        if !about || !translates || rule.table.name.starts_with("sidestep") {
+            continue;
+        }
+        let mut servers = BTreeSet::new();
+        if follow(filter, &rule.table, &rule.action, DEPTH, &mut servers) {
+            all.seen.push(format!(
+                "{} chain {}, {} packets",
+                rule.table,
+                rule.chain,
+                rule.packets.unwrap_or(0)
+            ));
+            all.servers.extend(servers);
+            all.packets += rule.packets.unwrap_or(0);
+        }
+    }
+    for (_, chain) in proxy.services.iter().filter(|(service, _)| *service == SocketAddr::new(address, 53)) {
+        all.seen.push(format!("map service-ips to chain {chain}"));
+        all.servers.extend(endpoints(chain, filter));
+    }
+    all
+}
+
+/// Whether an action ends in a translation, and to which servers.
+fn follow(
+    filter: &Ruleset,
+    table: &Table,
+    action: &Action,
+    depth: usize,
+    servers: &mut BTreeSet<SocketAddr>,
+) -> bool {
+    match action {
+        Action::Translate(to) => {
+            servers.extend(to);
+            true
+        }
+        Action::Jump(chain) if depth > 0 => {
+            let follow_all = |found, rule: &super::filter::Rule| {
+                follow(filter, table, &rule.action, depth - 1, servers) || found
+            };
+            filter.of(table, chain).fold(false, follow_all)
+        }
+        _ => false,
+    }
+}
+
+/// The servers of `service-HASH-NAMESPACE/NAME/udp/PORT`: chains `endpoint-HASH-NAMESPACE/NAME/udp/PORT__IP/PORT`.
+fn endpoints(service: &str, filter: &Ruleset) -> BTreeSet<SocketAddr> {
+    let Some(name) = service.splitn(3, '-').nth(2) else { return BTreeSet::new() };
+    let read = |chain: &str| {
+        let (of, server) = chain.strip_prefix("endpoint-")?.split_once('-')?.1.split_once("__")?;
+        let (address, port) = server.rsplit_once('/')?;
+        (of == name).then(|| Some(SocketAddr::new(address.parse().ok()?, port.parse().ok()?)))?
+    };
+    filter.chains.iter().filter_map(|chain| read(&chain.name)).collect()
+}
+
+fn translation(dns: &ClusterDns, way: &Translation, spared: bool, proxy: &Proxy) -> Finding {
+    const CHECK: &str = "service.translation";
+    let address = dns.address;
+    let finding = if way.seen.is_empty() {
+        let who = if proxy.cilium.is_empty() {
+            "by any rule that doctor knows"
+        } else {
+            "by rules: Cilium does it"
+        };
+        Finding::healthy(CHECK, format!("Queries to the cluster DNS {address} are not translated {who}."))
+    } else if spared {
+        Finding::healthy(
+            CHECK,
+            format!("{address} is translated for those who pass us by; pods ask us and are not tracked."),
+        )
+    } else {
+        let servers = match way.servers.len() {
+            0 => "to servers that doctor cannot tell".to_owned(),
+            1 => "to one server".to_owned(),
+            n => format!("to one of {n} servers"),
+        };
+        let what = format!(
+            "Pods' queries to the cluster DNS {address} are translated (DNAT) {servers} and tracked."
+        );
+        let cure = "let pods ask sidestep: --node-address 169.254.20.10 with the kubelet's clusterDNS set to it, or \
+                    --node-address with the cluster DNS's own address where kube-proxy is not in IPVS mode";
+        if way.servers.len() == 1 {
+            Finding::note(CHECK, format!("{what} A full conntrack table loses lookups.")).remedy(cure)
+        } else {
+            let why = "A and AAAA of one lookup can go to different servers and race; late answers and a full \
+                       conntrack table lose lookups.";
+            Finding::problem(CHECK, format!("{what} {why}"), cure)
+        }
+    };
+    let finding = finding.evidence(format!("{address} is the cluster DNS according to {}", dns.source));
+    let servers = way.servers.iter().map(|server| format!("server {server}"));
+    with(finding, way.seen.iter().cloned().chain(servers).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::doctor::filter::{Chain, Family, Keeper, legacy};
+    use crate::doctor::finding::Level;
+
+    fn dns(address: &str) -> Cluster {
+        let server = ClusterDns { address: address.parse().unwrap(), source: "a test".to_owned() };
+        Cluster { servers: vec![server], pods_ask: Vec::new() }
+    }
+
+    const KUBE_PROXY: &str = "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n\
+        -A KUBE-SERVICES -d 10.96.0.10/32 -p udp -m udp --dport 53 -j KUBE-SVC-T\n\
+        -A KUBE-SERVICES -d 10.96.0.10/32 -p tcp -m tcp --dport 53 -j KUBE-SVC-T\n\
+        -A KUBE-SVC-T -m statistic --mode random --probability 0.5 -j KUBE-SEP-A\n\
+        -A KUBE-SVC-T -j KUBE-SEP-B\n\
+        -A KUBE-SEP-A -p udp -m udp -j DNAT --to-destination 10.244.0.5:53\n\
+        -A KUBE-SEP-B -p udp -m udp -j DNAT --to-destination 10.244.0.6:53\nCOMMIT\n";
+
+    #[test]
+    fn the_chains_of_kube_proxy_are_followed_to_the_servers() {
+        let filter = legacy::parse(KUBE_PROXY, Family::Ip);
+        let found = judge(&dns("10.96.0.10"), &Proxy::default(), &filter, &[], &[]);
+        let [mode, translation] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(mode.what, "kube-proxy translates Services in iptables mode.");
+        assert_eq!(translation.level, Level::Problem);
+        assert!(translation.what.contains("one of 2 servers"), "{}", translation.what);
+        assert!(translation.evidence.contains(&"server 10.244.0.6:53".to_owned()));
+        // Whoever asks us does not go that way.
+        let spared =
+            judge(&dns("10.96.0.10"), &Proxy::default(), &filter, &[], &["10.96.0.10".parse().unwrap()]);
+        assert_eq!(spared[1].level, Level::Healthy);
+        let other = judge(&dns("10.96.0.11"), &Proxy::default(), &filter, &[], &[]);
+        assert_eq!(other[1].level, Level::Healthy);
+    }
+
+    #[test]
+    fn rules_in_a_circle_are_followed_only_so_far() {
+        let filter = legacy::parse("*nat\n-A A -d 10.96.0.10/32 -j B\n-A B -j A\n-A A -j B\n", Family::Ip);
+        assert_eq!(
+            translations("10.96.0.10".parse().unwrap(), &Proxy::default(), &filter),
+            Translation::default()
+        );
+    }
+
+    #[test]
+    fn kube_proxys_nftables_chains_name_the_servers() {
+        let table = Table { keeper: Keeper::Nftables, family: Family::Ip, name: "kube-proxy".to_owned() };
+        let chain = |name: &str| Chain { table: table.clone(), name: name.to_owned(), base: None };
+        let filter = Ruleset {
+            chains: vec![
+                chain("service-ULMVA6XW-kube-system/kube-dns/udp/dns"),
+                chain("endpoint-AAAAAAAA-kube-system/kube-dns/udp/dns__10.244.0.5/53"),
+                chain("endpoint-BBBBBBBB-kube-system/kube-dns/udp/dns__10.244.0.6/53"),
+                chain("endpoint-CCCCCCCC-kube-system/kube-dns/tcp/dns-tcp__10.244.0.6/53"),
+            ],
+            rules: Vec::new(),
+        };
+        let services = vec![("10.96.0.10:53".parse().unwrap(), filter.chains[0].name.clone())];
+        let found = judge(&dns("10.96.0.10"), &Proxy { services, ..Proxy::default() }, &filter, &[], &[]);
+        assert!(found[0].what.contains("nftables mode"));
+        assert!(found[1].what.contains("one of 2 servers"), "{}", found[1].what);
+    }
+
+    #[test]
+    fn in_ipvs_mode_the_clusters_address_must_not_be_ours() {
+        let ipvs = vec![Service {
+            address: "10.96.0.10:53".parse().unwrap(),
+            scheduler: "rr".to_owned(),
+            servers: vec!["10.244.0.5:53".parse().unwrap(), "10.244.0.6:53".parse().unwrap()],
+        }];
+        let link = |name: &str| Link {
+            name: name.to_owned(),
+            addresses: vec!["10.96.0.10".parse().unwrap()],
+            ..Link::default()
+        };
+        let proxy = Proxy { ipvs, ..Proxy::default() };
+        let filter = Ruleset::default();
+        let checks = |links: &[Link]| {
+            let found = judge(&dns("10.96.0.10"), &proxy, &filter, links, &[]);
+            found.iter().map(|finding| (finding.check, finding.level)).collect::<Vec<_>>()
+        };
+        let only = [("service.mode", Level::Healthy), ("service.translation", Level::Problem)];
+        assert_eq!(checks(&[link(IPVS_LINK)]), only);
+        let both = checks(&[link(IPVS_LINK), link("nodelocaldns")]);
+        assert!(both.contains(&("service.ipvs", Level::Problem)));
+    }
+
+    #[test]
+    fn cilium_needs_no_rules() {
+        let proxy = Proxy { cilium: vec!["link cilium_host".to_owned()], ..Proxy::default() };
+        let found = judge(&dns("10.96.0.10"), &proxy, &Ruleset::default(), &[], &[]);
+        assert!(found.iter().all(|finding| finding.level == Level::Healthy));
+        assert!(found[0].what.starts_with("Cilium"));
+    }
+
+    #[test]
+    fn kube_proxy_is_asked_for_its_mode_and_nonsense_is_no_mode() {
+        for (answer, expected) in [
+            ("HTTP/1.0 200 OK\r\n\r\nipvs", Some("ipvs")),
+            ("HTTP/1.1 404 Not Found\r\n\r\nno", None),
+            ("HTTP/1.1 200 OK\r\n\r\n<html>\n", None),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 256];
+                let _ = stream.read(&mut request).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+            });
+            assert_eq!(mode(address).as_deref(), expected);
+            server.join().unwrap();
+        }
+    }
+}
