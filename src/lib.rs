@@ -55,6 +55,7 @@ pub mod clock;
 pub mod config;
 pub mod count;
 pub mod doctor;
+pub mod lab;
 pub mod limit;
 pub mod listen;
 pub mod netlink;

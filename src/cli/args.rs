@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{self, Flags, LogFormat, WrittenTarget, Wrong, ZoneName};
+use crate::lab;
 use crate::listen::WORKERS;
 use crate::node::{FirewallKind, LinkKind};
 
@@ -33,6 +34,11 @@ pub(super) enum Command {
     ///
     /// Needs no cache running, changes nothing, and sends nothing off the machine. Run it as root on the node.
     Doctor(DoctorArgs),
+    /// Show the problem and the cure on this kernel, in networks of its own; takes about a minute.
+    ///
+    /// Needs root or user namespaces, and nf_tables in the kernel. Touches nothing of this machine. Exit status: 0
+    /// the cure is shown, 1 it is not, 2 the lab could not be built.
+    Lab(LabArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -123,6 +129,23 @@ pub(super) struct DoctorArgs {
     /// The name of our link, if it is not nodelocaldns.
     #[arg(long, value_name = "NAME")]
     pub interface: Option<String>,
+}
+
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(super) struct LabArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// Fill the connection tracking table even where it is large: up to 4,194,304 entries, 1.3 GB for a while.
+    #[arg(long)]
+    full_table: bool,
+}
+
+impl LabArgs {
+    /// What the lab is to do.
+    pub fn options(self) -> lab::Options {
+        lab::Options { full_table: self.full_table }
+    }
 }
 
 /// Reads a number of workers.

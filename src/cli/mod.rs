@@ -7,6 +7,7 @@ mod args;
 mod check;
 mod completions;
 mod doctor;
+mod lab;
 mod man;
 
 use std::io::{self, Write};
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(flags)) => run(flags.into()),
         Some(Command::Check(check)) => check::check(check.into()),
         Some(Command::Doctor(args)) => doctor::doctor(args),
+        Some(Command::Lab(args)) => lab::lab(args.options(), args.json),
         Some(Command::Completions { shell }) => print(&completions::completions(shell)),
         Some(Command::Man) => man::man().map_or_else(|e| failed(&e), |page| print(&page)),
     }
