@@ -52,7 +52,7 @@ impl Program {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             program.lives()?;
-            let answered = world.pod.run(move || client::reaches(address, TRY).doing("asking sidestep"))?;
+            let answered = world.pod.run(move || client::reaches(address, 1, TRY))?;
             if answered {
                 return Ok(program);
             }

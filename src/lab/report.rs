@@ -6,8 +6,14 @@ use super::place::Rights;
 use super::scenario::Expect;
 use super::{Outcome, Report, Row, Section, Verdict};
 
+/// Columns of a line.
+const WIDTH: usize = 98;
+/// Columns of a row's name.
+const NAME: usize = 43;
+/// Columns of what is counted.
+const COUNT: usize = 13;
 /// Columns of a bar that means "all of them".
-const BAR: u32 = 20;
+const BAR: usize = 20;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,8 +42,8 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Section {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{:<45}{:>13}  {:<22}{:>7}", self.title, "", "", "")?;
-        writeln!(f, "  {:<43}{:>13}  {:<22}{:>7}", "", "lookups lost", "", "tracked")?;
+        writeln!(f, "\n{}", self.title)?;
+        writeln!(f, "  {:NAME$}{:>COUNT$}  {:BAR$}{:>8}", "", "lookups lost", "", "tracked")?;
         for row in &self.rows {
             writeln!(f, "{row}")?;
         }
@@ -47,29 +53,52 @@ impl fmt::Display for Section {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "  {:<43}", self.name)?;
-        if let Some(Outcome { tally, entries }) = self.outcome {
-            let counts = format!("{} of {}", tally.lost, tally.asked);
-            let tracked = entries.map_or_else(String::new, |n| n.to_string());
-            write!(f, "{counts:>13}  {:<22}{tracked:>7}  ", bar(tally.lost, tally.asked))?;
+        let (lost, bar, tracked) = match self.outcome {
+            None => (String::new(), String::new(), None),
+            Some(Outcome { tally, entries }) => {
+                (format!("{} of {}", tally.lost, tally.asked), bar(tally.lost, tally.asked), entries)
+            }
+        };
+        let tracked = tracked.map_or_else(String::new, |n| n.to_string());
+        let line =
+            format!("  {:NAME$}{lost:>COUNT$}  {bar:BAR$}{tracked:>8}  {}", self.name, self.verdict.word());
+        f.write_str(line.trim_end())?;
+        match self.verdict.why() {
+            None => Ok(()),
+            Some(why) => wrap(f, why),
         }
-        f.write_str(&self.verdict.words())
     }
 }
 
+/// A reason under its row, in lines that fit.
+fn wrap(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    let mut width = WIDTH;
+    for word in text.split_whitespace() {
+        if width + 1 + word.len() > WIDTH {
+            f.write_str("\n     ")?;
+            width = 5;
+        }
+        write!(f, " {word}")?;
+        width += 1 + word.len();
+    }
+    Ok(())
+}
+
 impl Verdict {
-    fn words(&self) -> String {
+    /// For people; what is expected is not remarked on.
+    fn word(&self) -> &'static str {
         match self {
-            Self::Shown | Self::NotShown => String::new(),
-            Self::Helps => "helps".to_owned(),
-            Self::HelpsNot => "no help".to_owned(),
-            Self::Cured => "ok".to_owned(),
-            Self::Failed => "FAILED".to_owned(),
-            Self::LeftOut(why) => format!("left out: {why}"),
-            Self::Broken(why) => format!("BROKEN: {why}"),
+            Self::Shown | Self::NotShown => "",
+            Self::Helps => "helps",
+            Self::HelpsNot => "no help",
+            Self::Cured => "ok",
+            Self::Failed => "FAILED",
+            Self::LeftOut(_) => "left out",
+            Self::Broken(_) => "BROKEN",
         }
     }
 
+    /// For scripts.
     fn code(&self) -> &'static str {
         match self {
             Self::Shown => "shown",
@@ -93,9 +122,8 @@ impl Verdict {
 
 /// A bar as long as the share; whatever is lost shows.
 fn bar(lost: u32, asked: u32) -> String {
-    let share = u64::from(lost) * u64::from(BAR) / u64::from(asked.max(1));
-    let length = usize::try_from(share).unwrap_or(0).max(usize::from(lost > 0));
-    "#".repeat(length)
+    let share = f64::from(lost) / f64::from(asked.max(1));
+    "#".repeat((share * BAR as f64).ceil() as usize)
 }
 
 impl Report {

@@ -113,13 +113,8 @@ fn pairs(world: &World, scenario: &Scenario, count: usize, order: Order) -> Resu
 
 fn full_table(world: &World, road: Road, stream: Stream) -> Result<Outcome, Trouble> {
     let server = address(road);
-    let warm = Stream { count: stream.names, ..stream };
-    let tally = world.pod.run(move || client::stream(server, warm))?;
-    if tally.lost > 0 {
-        return Err(Trouble(format!(
-            "{} of {} lookups were lost before anything happened",
-            tally.lost, tally.asked
-        )));
+    if !world.pod.run(move || client::reaches(server, stream.names, PATIENCE))? {
+        return Err(Trouble("lookups were lost before anything happened".to_owned()));
     }
     crowd::fill(&world.node)?;
     let tally = world.pod.run(move || client::stream(server, stream))?;
