@@ -8,8 +8,10 @@
 //! The kernel answers requests while it handles them, so a request blocks no longer than the kernel works; a
 //! timeout ([`PATIENCE`]) guards against the rest.
 
+mod events;
 mod message;
 mod socket;
 
+pub use events::Events;
 pub use message::{Attributes, Message, Reply, attribute};
 pub use socket::{Error, Family, PATIENCE, Refused, Socket};

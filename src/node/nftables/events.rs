@@ -1,29 +1,29 @@
 //! Whether others have changed the packet filter.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::fault::fault;
 use super::message::{Kind, SUBSYSTEM};
 use super::table::{FAIL_OPEN, OWN};
-use crate::netlink::{Error, Family, Reply, Socket};
+use crate::netlink::{self, Error, Family, Reply};
 use crate::node::Fault;
 
 /// NFNLGRP_NFTABLES.
 const GROUP: u32 = 7;
 
-/// A socket that hears of every change of nf_tables. Readable: ask [`changed`](Self::changed).
+/// Hears of every change of nf_tables; see [`netlink::Events`].
 #[derive(Debug)]
 pub struct Events {
-    socket: Socket,
+    source: netlink::Events,
     /// Changes by this port are our own.
     own: u32,
 }
 
 impl Events {
     /// Listens; what the socket of port `own` does is not told of.
-    pub(super) fn listen(own: u32) -> Result<Self, Fault> {
-        let socket = Socket::listen(Family::Netfilter, &[GROUP]);
-        socket.map(|socket| Self { socket, own }).map_err(|error| fault("listening to events", &error))
+    pub(in crate::node) fn listen(own: u32) -> Result<Self, Fault> {
+        let source = netlink::Events::listen(Family::Netfilter, &[GROUP]);
+        source.map(|source| Self { source, own }).map_err(|error| broken(&error))
     }
 
     /// Takes the events that are there, without waiting, and says whether others may have changed what concerns us.
@@ -31,9 +31,26 @@ impl Events {
     ///
     /// # Errors
     /// The socket is broken.
-    pub fn changed(&mut self) -> Result<bool, Error> {
-        let events = self.socket.events()?;
-        Ok(events.is_none_or(|events| events.iter().any(|event| self.concerns(event))))
+    pub fn changed(&mut self) -> Result<bool, Fault> {
+        let events = self.source.now().map_err(|error| broken(&error))?;
+        Ok(self.concern(events))
+    }
+
+    /// Returns once [`changed`](Self::changed) has something to say; see [`netlink::Events::next`].
+    ///
+    /// # Errors
+    /// As [`changed`](Self::changed).
+    pub async fn heard(&mut self) -> Result<(), Fault> {
+        loop {
+            let events = self.source.next().await.map_err(|error| broken(&error))?;
+            if self.concern(events) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn concern(&self, events: Option<Vec<Reply>>) -> bool {
+        events.is_none_or(|events| events.iter().any(|event| self.concerns(event)))
     }
 
     fn concerns(&self, event: &Reply) -> bool {
@@ -52,12 +69,10 @@ impl Events {
 
 impl AsFd for Events {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.source.as_fd()
     }
 }
 
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
+fn broken(error: &Error) -> Fault {
+    fault("listening to changes of the packet filter (they are looked for on the timer alone)", error)
 }
