@@ -39,6 +39,10 @@ pub(super) enum Command {
     /// Needs root or user namespaces, and nf_tables in the kernel. Touches nothing of this machine. Exit status: 0
     /// the cure is shown, 1 it is not, 2 the lab could not be built.
     Lab(LabArgs),
+    /// Show link, rules and counters of this node at a glance.
+    Status,
+    /// Remove link and rules that earlier runs have left on this machine.
+    Teardown(TeardownArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -46,6 +50,17 @@ pub(super) enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct TeardownArgs {
+    /// The link's name.
+    #[arg(long, value_name = "NAME", default_value = "nodelocaldns", value_parser = config::parse_interface)]
+    pub interface: String,
+    /// An address that stood on lo, for kernels that do not remember who put it there (before 5.18). May be given
+    /// again.
+    #[arg(long, value_name = "IP", value_parser = config::parse_node)]
+    pub node_address: Vec<IpAddr>,
 }
 
 /// Each flag replaces the key of the configuration that it is named after, also after a reload.

@@ -59,6 +59,8 @@ pub fn examine(subject: &Subject, ours: &[IpAddr]) -> Vec<Finding> {
     for (_, target) in &subject.upstreams {
         match target {
             Target::ResolvConf(path, _) => files.push(path.display().to_string()),
+            // Found out through the others, which are here.
+            Target::Service(_) => {}
             Target::Server(server) => {
                 findings.extend(looping("the configuration", server.address.ip(), subject, ours))
             }

@@ -234,6 +234,20 @@ fn bind_tcp(address: SocketAddr, presence: Presence) -> io::Result<TcpListener> 
     Ok(socket.into())
 }
 
+/// A listener that shares its port with nobody, such as HTTP's.
+///
+/// # Errors
+/// What the kernel said.
+pub fn listen(address: SocketAddr, presence: Presence) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    place(&socket, address, presence)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
 fn prepare(socket: &Socket, address: SocketAddr, presence: Presence) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_reuse_port(true)?;

@@ -42,6 +42,9 @@ pub struct Clients {
     workers: usize,
     open: Cell<usize>,
     by_address: RefCell<HashMap<IpAddr, usize>>,
+    /// Connections that have been answered are to end.
+    parting: Cell<bool>,
+    parted: Notify,
     /// Where an answer is written before it goes to its connection's outbox.
     room: RefCell<Box<[u8]>>,
 }
@@ -50,7 +53,15 @@ impl Clients {
     /// No clients yet. There are `workers` workers, and limits are shared out among them.
     pub fn new(front: Rc<Front>, workers: usize) -> Rc<Self> {
         let room = RefCell::new(vec![0; MESSAGE_MAX].into());
-        Rc::new(Self { front, workers, open: Cell::new(0), by_address: RefCell::default(), room })
+        Rc::new(Self {
+            front,
+            workers,
+            open: Cell::new(0),
+            by_address: RefCell::default(),
+            parting: Cell::new(false),
+            parted: Notify::new(),
+            room,
+        })
     }
 
     /// Accepts connections until it is dropped; those accepted go on.
@@ -61,6 +72,12 @@ impl Clients {
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
         }
+    }
+
+    /// Ends each connection as soon as everything it has asked is answered; new ones are served, and end likewise.
+    pub fn part(&self) {
+        self.parting.set(true);
+        self.parted.notify_waiters();
     }
 
     /// Connections open now.
@@ -152,6 +169,8 @@ enum End {
     Closed,
     /// It has asked as much as one connection may.
     Full,
+    /// It has been answered, and we are about to stop.
+    Parted,
     /// Nothing came, or nothing was read, for too long or of too much.
     TimedOut,
     /// An error, a message cut short, or one that is too long.
@@ -204,6 +223,7 @@ impl Connection {
                 counters.tcp_queries_limit.bump();
                 self.close_gently().await;
             }
+            End::Parted => self.close_gently().await,
             End::TimedOut => counters.tcp_timed_out.bump(),
             End::Broken => counters.tcp_broken.bump(),
         }
@@ -238,6 +258,10 @@ impl Connection {
         }
         let output = !self.outbox.bytes.borrow().is_empty();
         let waiting = self.outbox.waiting.get();
+        let clients = Rc::clone(&self.seat.clients);
+        if clients.parting.get() && self.queries > 0 && self.input.is_empty() && !output && waiting == 0 {
+            return Err(End::Parted);
+        }
         if (self.ended || full) && !output && waiting == 0 {
             return Err(match (full, self.input.is_empty()) {
                 (true, _) => End::Full,
@@ -272,6 +296,7 @@ impl Connection {
                     return Err(End::TimedOut);
                 }
             }
+            () = clients.parted.notified() => {}
             () = tokio::time::sleep_until(patience.unwrap_or(self.active)), if patience.is_some() => {
                 return Err(if waiting == 0 && !output && self.input.is_empty() { End::Closed } else { End::TimedOut });
             }

@@ -38,9 +38,12 @@
 
 pub mod conntrack;
 pub mod iptables;
+mod life;
 pub mod link;
 pub mod nftables;
 pub mod rules;
+
+pub use life::{Counters, Node};
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -153,6 +156,9 @@ pub struct Plan {
 
 /// A packet filter that holds our rows.
 pub trait Firewall {
+    /// What it is, in a few words for the log.
+    fn name(&self) -> String;
+
     /// Makes the kernel's rows those of the plan, all at once as far as it can; a second time changes nothing.
     ///
     /// # Errors
@@ -164,6 +170,12 @@ pub trait Firewall {
     /// # Errors
     /// It could not be looked at, or not be repaired.
     fn check(&mut self, plan: &Plan) -> Result<Vec<Drift>, Fault>;
+
+    /// Hears of changes by others, where the kernel tells of them.
+    ///
+    /// # Errors
+    /// It cannot be listened to them.
+    fn events(&self) -> Result<Option<nftables::Events>, Fault>;
 
     /// Takes [`rules::ROWS`] away; the sleeping rows stay.
     ///
@@ -223,3 +235,45 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+/// What [`teardown`] has come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What was there and is not any more.
+    pub removed: Vec<String>,
+    /// What was left, because it is not ours or in use, with the reason.
+    pub left: Vec<String>,
+    /// What could not be done.
+    pub faults: Vec<Fault>,
+}
+
+/// Removes everything that any earlier run has left: rules first, so that no packet is kept for a link that is gone;
+/// then the link. Goes on after an error. A second time it finds nothing.
+pub fn teardown(interface: &str, addresses: &[IpAddr]) -> Report {
+    let mut report = Report::default();
+    report.add(nftables::teardown().map(|removed| (removed, Vec::new())));
+    let rules = |n: usize| (n > 0).then(|| format!("iptables: {n} rules"));
+    report.add(iptables::teardown().map(|n| (rules(n).into_iter().collect(), Vec::new())));
+    report.add(link::teardown(interface, addresses).map(|link| (link.removed, link.left)));
+    report
+}
+
+impl Report {
+    fn add(&mut self, step: Result<(Vec<String>, Vec<String>), Vec<Fault>>) {
+        match step {
+            Ok((removed, left)) => {
+                self.removed.extend(removed);
+                self.left.extend(left);
+            }
+            Err(faults) => self.faults.extend(faults),
+        }
+    }
+}
+
+/// Takes the rules away that would keep clients coming after the process has ended: those of iptables. A last deed,
+/// so it says nothing of what fails; the fault is told by whoever looks at the node next.
+pub fn release(addresses: &[IpAddr]) {
+    if let Ok(iptables) = iptables::Iptables::find() {
+        let _ = iptables.holding(addresses).down();
+    }
+}

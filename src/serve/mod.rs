@@ -8,12 +8,18 @@
 //!
 //! **Stop** (SIGTERM, SIGINT): no new connections; flights land; what has arrived is answered; close.
 //!
+//! On a **node** ([`crate::node`]), link and rules go up once the workers run, and a [watchdog](watchdog) asks our
+//! own listeners from then on. At the stop, TCP connections drain, then NOTRACK goes, then the rest drains.
+//!
 //! The supervisor is the main thread. It never handles a query, so it may wait for files and scrapes.
 
 mod addresses;
+mod fallbacks;
+mod node;
 mod probe;
 mod registry;
 mod services;
+mod watchdog;
 mod worker;
 
 use std::cell::{Cell, RefCell};
@@ -23,13 +29,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use crate::cache::Cache;
@@ -44,9 +51,11 @@ use crate::telemetry::http::{self, Local, Pages, Site};
 use crate::telemetry::log::{self, LogHandle};
 use crate::telemetry::metrics::{self, CacheFigures, Sources, WorkerSources};
 use crate::telemetry::ready::Readiness;
+use node::Keeper;
 use probe::Probes;
 use registry::Registry;
 use services::Services;
+use watchdog::{Pulse, Watched};
 use worker::Worker;
 
 /// Serves until a signal says to stop. `flags` are those that `config` was loaded with, for reloads.
@@ -60,6 +69,11 @@ pub fn run(config: Config, flags: Flags) -> ExitCode {
         }
     }
 }
+
+/// How long TCP connections to the node's addresses may take to end.
+const PARTING: Duration = Duration::from_secs(1);
+/// How often it is looked whether they have.
+const PARTING_STEP: Duration = Duration::from_millis(10);
 
 /// Why we cannot serve.
 type Fatal = Box<dyn std::error::Error>;
@@ -75,6 +89,8 @@ struct Supervisor {
     cache: Arc<Cache>,
     addresses: Vec<SocketAddr>,
     workers: Vec<Worker>,
+    pulses: Vec<Arc<Pulse>>,
+    keeper: Option<Keeper>,
     sources: Vec<WorkerSources>,
     http: Vec<(TcpListener, crate::config::HttpListener)>,
     http_counters: Vec<Arc<http::Counters>>,
@@ -99,20 +115,28 @@ impl Supervisor {
         let mut guards = Vec::new();
         let mut addresses = Vec::new();
         let mut sockets: Vec<Vec<Sockets>> = (0..count).map(|_| Vec::new()).collect();
+        let presence = |address: SocketAddr| {
+            if config.node.addresses.contains(&address.ip()) { Presence::Coming } else { Presence::Expected }
+        };
         // Port 0 is a port of our own, which nobody else can have.
         for &address in config.listen.addresses.iter().filter(|a| a.port() != 0) {
             guards.push(Guard::take(address)?);
-            bind::is_free(address, Presence::Expected)?;
+            bind::is_free(address, presence(address))?;
         }
         for &address in &config.listen.addresses {
-            let (bound, pairs) = bind::bind(address, Presence::Expected, count)?;
+            let (bound, pairs) = bind::bind(address, presence(address), count)?;
             addresses.push(bound);
             for (of_worker, pair) in sockets.iter_mut().zip(pairs) {
                 of_worker.push(pair);
             }
         }
-        let http = config.http.iter().map(bind_http).collect::<Result<Vec<_>, _>>()?;
+        let http = config
+            .http
+            .iter()
+            .map(|http| bind_http(http, presence(http.address)))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut registry = Registry::new(count);
+        registry.untracked = config.node.notrack_upstream;
         let snapshot = Arc::new(registry.snapshot(&config)?);
         let readiness = RefCell::new(Readiness::new(&snapshot.zones));
         let published = Arc::new(ArcSwap::new(snapshot));
@@ -121,6 +145,7 @@ impl Supervisor {
         let sources: Vec<_> = (0..count)
             .map(|_| WorkerSources { listen: Arc::default(), resolve: Arc::<resolve::Counters>::default() })
             .collect();
+        let pulses: Vec<Arc<Pulse>> = (0..count).map(|_| Arc::default()).collect();
         let mut workers = Vec::with_capacity(count);
         for (index, (sockets, counters)) in sockets.into_iter().zip(&sources).enumerate() {
             let parts = worker::Parts {
@@ -132,9 +157,11 @@ impl Supervisor {
                 settings: Arc::clone(&settings),
                 listen: Arc::clone(&counters.listen),
                 resolve: Arc::clone(&counters.resolve),
+                pulse: Arc::clone(&pulses[index]),
             };
             workers.push(Worker::start(parts)?);
         }
+        let keeper = Keeper::of(&config, &addresses)?;
         readiness.borrow_mut().bound();
         Ok(Rc::new(Self {
             flags,
@@ -146,6 +173,8 @@ impl Supervisor {
             cache,
             addresses,
             workers,
+            pulses,
+            keeper,
             sources,
             http_counters: http.iter().map(|_| Arc::default()).collect(),
             http,
@@ -176,20 +205,59 @@ impl Supervisor {
                 };
                 spawn_local(http::serve(listener, site));
             }
+            this.hold_the_node().await?;
             this.greet();
             this.probe_upstreams();
             this.services.follow(&this);
-            this.wait().await
+            this.wait().await?;
+            info!("stopping: finishing what is under way");
+            this.let_the_node_go().await;
+            Ok::<_, Fatal>(())
         })?;
-        info!("stopping: finishing what is under way");
         for worker in &self.workers {
             worker.stop();
         }
         for worker in &self.workers {
             worker.join();
         }
+        if let Some(keeper) = &self.keeper {
+            keeper.leave();
+        }
         info!("stopped");
         Ok(())
+    }
+
+    /// Puts link and rules up, and keeps them so.
+    async fn hold_the_node(self: &Rc<Self>) -> Result<(), Fatal> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        keeper.begin().await?;
+        watchdog::start(Watched {
+            addresses: keeper.addresses().to_vec(),
+            mark: keeper.mark(),
+            pulses: self.pulses.clone(),
+            bound: keeper.patience(),
+            last_deed: keeper.last_deed(),
+        })?;
+        let this = Rc::clone(self);
+        spawn_local(async move {
+            if let Some(keeper) = &this.keeper {
+                keeper.keep(&this).await;
+            }
+        });
+        Ok(())
+    }
+
+    /// TCP connections drain, and only then NOTRACK goes: afterwards their packets could be translated.
+    async fn let_the_node_go(&self) {
+        let Some(keeper) = &self.keeper else { return };
+        for worker in &self.workers {
+            worker.part();
+        }
+        let end = Instant::now() + PARTING;
+        while self.sources.iter().any(|s| s.listen.tcp_open.get() > 0) && Instant::now() < end {
+            sleep(PARTING_STEP).await;
+        }
+        keeper.end();
     }
 
     /// Reloads until a signal says to stop.
@@ -307,6 +375,7 @@ impl Pages for Supervisor {
                 entries: figures.entries,
                 evictions: figures.evictions,
             },
+            node: self.keeper.as_ref().map(Keeper::counters),
             http: &self.http_counters,
             reloads_ok: self.reloads_ok.get(),
             reloads_failed: self.reloads_failed.get(),
@@ -315,7 +384,7 @@ impl Pages for Supervisor {
     }
 
     fn health(&self) -> Local<'_, Result<(), Vec<String>>> {
-        Box::pin(health::ask_ourselves(&self.addresses))
+        Box::pin(health::ask_ourselves(&self.addresses, self.keeper.as_ref().and_then(Keeper::mark)))
     }
 
     fn ready(&self) -> Result<(), Vec<String>> {
@@ -353,10 +422,11 @@ fn default_workers() -> usize {
 
 fn bind_http(
     settings: &crate::config::HttpListener,
+    presence: Presence,
 ) -> Result<(TcpListener, crate::config::HttpListener), Fatal> {
     let address = settings.address;
-    let (listener, bound) = TcpListener::bind(address)
-        .and_then(|l| l.set_nonblocking(true).and_then(|()| l.local_addr()).map(|bound| (l, bound)))
+    let (listener, bound) = bind::listen(address, presence)
+        .and_then(|listener| listener.local_addr().map(|bound| (listener, bound)))
         .map_err(|e| format!("cannot serve HTTP on {address}: {e}; give it another address with --http"))?;
     // Port 0 is chosen by the kernel, and the log is to say which it is.
     Ok((listener, crate::config::HttpListener { address: bound, ..settings.clone() }))

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::config::{Config, Problem, Service, Target, ZoneConfig, resolv_conf};
+use crate::node::rules::UPSTREAM_MARK;
 use crate::resolve::zones::{LoopProbe, ServerEntry, ServiceCounters};
 use crate::resolve::{Snapshot, Zone, ZoneCounters};
 use crate::upstream::outage::Outage;
-use crate::upstream::{self, Server, mark};
+use crate::upstream::{self, Server};
 
 /// What is remembered from one snapshot to the next.
 pub struct Registry {
@@ -88,7 +89,7 @@ impl Registry {
         let servers = all
             .iter()
             .map(|server| {
-                let mark = (self.untracked && is_pod(server)).then_some(mark::UNTRACKED);
+                let mark = (self.untracked && is_pod(server)).then_some(UPSTREAM_MARK);
                 self.server(*server, mark)
             })
             .collect();
@@ -294,7 +295,7 @@ mod tests {
         let mut marks = |untracked| {
             registry.untracked = untracked;
             let snapshot = registry.snapshot(&config).unwrap();
-            let marked = snapshot.servers.iter().filter(|s| s.mark == Some(mark::UNTRACKED));
+            let marked = snapshot.servers.iter().filter(|s| s.mark == Some(UPSTREAM_MARK));
             marked.map(|s| s.server.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(marks(false), [""; 0]);

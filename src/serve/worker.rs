@@ -20,6 +20,8 @@ use crate::listen::tcp::Clients;
 use crate::listen::udp::Listener;
 use crate::resolve::{self, Resolver, Snapshot};
 
+use super::watchdog::Pulse;
+
 /// How long a stopping worker waits for its flights and connections. Kubernetes waits 30 s before it kills.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How often a stopping worker looks whether it is done.
@@ -43,11 +45,21 @@ pub struct Parts {
     pub listen: Arc<listen::Counters>,
     /// Its counters.
     pub resolve: Arc<resolve::Counters>,
+    /// Where the watchdog feels it.
+    pub pulse: Arc<Pulse>,
+}
+
+/// How far a worker is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    Parting,
+    Stopping,
 }
 
 /// A running worker.
 pub struct Worker {
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -57,23 +69,28 @@ impl Worker {
     /// # Errors
     /// No thread or event loop can be had, or a socket cannot be registered with it.
     pub fn start(parts: Parts) -> io::Result<Self> {
-        let (stop, stopping) = watch::channel(false);
+        let (phase, phases) = watch::channel(Phase::Serving);
         let (started, result) = std::sync::mpsc::channel();
         let thread =
             std::thread::Builder::new().name(format!("worker-{}", parts.index)).spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
                 match runtime {
-                    Ok(runtime) => LocalSet::new().block_on(&runtime, serve(parts, stopping, started)),
+                    Ok(runtime) => LocalSet::new().block_on(&runtime, serve(parts, phases, started)),
                     Err(error) => drop(started.send(Err(error))),
                 }
             })?;
         result.recv().unwrap_or_else(|_| Err(io::Error::other("a worker ended before it began")))?;
-        Ok(Self { stop, thread: Mutex::new(Some(thread)) })
+        Ok(Self { phase, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Tells it to end its TCP connections as soon as they are answered; see [`Clients::part`].
+    pub fn part(&self) {
+        self.phase.send_replace(Phase::Parting);
     }
 
     /// Tells it to stop.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.phase.send_replace(Phase::Stopping);
     }
 
     /// Waits until it has stopped.
@@ -88,7 +105,7 @@ impl Worker {
 
 async fn serve(
     parts: Parts,
-    mut stopping: watch::Receiver<bool>,
+    mut phases: watch::Receiver<Phase>,
     started: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
     let resolver = Resolver::new(parts.index, parts.cache, parts.resolve, parts.published);
@@ -109,8 +126,11 @@ async fn serve(
     if failed {
         return;
     }
+    spawn_local(async move { parts.pulse.take().await });
     // An error means that the supervisor is gone: stop as well.
-    let _ = stopping.wait_for(|&stop| stop).await;
+    let _ = phases.wait_for(|&phase| phase >= Phase::Parting).await;
+    clients.part();
+    let _ = phases.wait_for(|&phase| phase == Phase::Stopping).await;
     for acceptor in &acceptors {
         acceptor.abort();
     }

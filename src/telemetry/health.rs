@@ -3,9 +3,13 @@
 //! The question is `id.server. CH TXT` (RFC 4892), which is answered on the spot, REFUSED where no identity
 //! is configured. So the whole way from socket to socket is tried, and no upstream is asked: a node whose
 //! upstreams are down is still healthy, and restarting it would only throw its cache away.
+//!
+//! On a node, a packet filter may send questions to our addresses elsewhere while we do not answer. Ours carry a mark
+//! (SO_MARK, socket(7)) by which its rows know them, so that nobody but ourselves answers.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,7 +17,7 @@ use hickory_proto::ProtoError;
 use hickory_proto::op::{Message, MessageType, Query};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::timeout;
 
 /// How long an answer from ourselves may take. A kubelet's probe waits 1 s unless told otherwise.
@@ -25,12 +29,21 @@ const ANSWER_SIZE: usize = 512;
 
 /// Asks ourselves at each of these listen addresses, over UDP and TCP, all at once; done after [`ANSWER`] at
 /// the latest. A wildcard address is asked on loopback. Says who failed, and how.
-pub async fn ask_ourselves(addresses: &[SocketAddr]) -> Result<(), Vec<String>> {
+pub async fn ask_ourselves(addresses: &[SocketAddr], mark: Option<u32>) -> Result<(), Vec<String>> {
     let targets =
         addresses.iter().flat_map(|&a| [(reachable(a), Protocol::Udp), (reachable(a), Protocol::Tcp)]);
-    let answers = join_all(targets.map(|(address, protocol)| ask(address, protocol))).await;
+    let answers = join_all(targets.map(|(address, protocol)| ask(address, protocol, mark, ANSWER))).await;
     let failures: Vec<String> = answers.into_iter().filter_map(Result::err).collect();
     if failures.is_empty() { Ok(()) } else { Err(failures) }
+}
+
+/// Asks ourselves over UDP alone; done after `patience`. What each address said, in their order.
+pub async fn ask_over_udp(
+    addresses: &[SocketAddr],
+    mark: Option<u32>,
+    patience: Duration,
+) -> Vec<Result<(), String>> {
+    join_all(addresses.iter().map(|&a| ask(reachable(a), Protocol::Udp, mark, patience))).await
 }
 
 #[derive(Clone, Copy)]
@@ -51,7 +64,12 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 /// One question, one answer, or what went wrong in words.
-async fn ask(address: SocketAddr, protocol: Protocol) -> Result<(), String> {
+async fn ask(
+    address: SocketAddr,
+    protocol: Protocol,
+    mark: Option<u32>,
+    patience: Duration,
+) -> Result<(), String> {
     let name = match protocol {
         Protocol::Udp => "udp",
         Protocol::Tcp => "tcp",
@@ -59,14 +77,14 @@ async fn ask(address: SocketAddr, protocol: Protocol) -> Result<(), String> {
     let (id, query) = question().map_err(|e| format!("{address}/{name}: no question could be made: {e}"))?;
     let exchange = async {
         match protocol {
-            Protocol::Udp => over_udp(address, id, &query).await,
-            Protocol::Tcp => over_tcp(address, id, &query).await,
+            Protocol::Udp => over_udp(address, mark, id, &query).await,
+            Protocol::Tcp => over_tcp(address, mark, id, &query).await,
         }
     };
-    match timeout(ANSWER, exchange).await {
+    match timeout(patience, exchange).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(e)) => Err(format!("{address}/{name}: {e}")),
-        Err(_) => Err(format!("{address}/{name} did not answer within {} s", ANSWER.as_secs())),
+        Err(_) => Err(format!("{address}/{name} did not answer within {patience:?}")),
     }
 }
 
@@ -87,13 +105,19 @@ fn is_answer(id: u16, bytes: &[u8]) -> bool {
     })
 }
 
+/// Puts the mark on a socket's packets. It needs CAP_NET_ADMIN, which whoever made rows for it has.
+fn carry(socket: &impl AsFd, mark: Option<u32>) -> io::Result<()> {
+    mark.map_or(Ok(()), |mark| socket2::SockRef::from(socket).set_mark(mark))
+}
+
 /// Sends the query and waits for its answer; other datagrams are passed over.
-async fn over_udp(address: SocketAddr, id: u16, query: &[u8]) -> io::Result<()> {
+async fn over_udp(address: SocketAddr, mark: Option<u32>, id: u16, query: &[u8]) -> io::Result<()> {
     let any: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let socket = UdpSocket::bind(any).await?;
+    carry(&socket, mark)?;
     // Connected, so that nobody else's datagrams come in and a closed port is heard of at once.
     socket.connect(address).await?;
     socket.send(query).await?;
@@ -107,8 +131,10 @@ async fn over_udp(address: SocketAddr, id: u16, query: &[u8]) -> io::Result<()> 
 }
 
 /// Sends the query and reads one message (RFC 1035 section 4.2.2).
-async fn over_tcp(address: SocketAddr, id: u16, query: &[u8]) -> io::Result<()> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn over_tcp(address: SocketAddr, mark: Option<u32>, id: u16, query: &[u8]) -> io::Result<()> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    carry(&socket, mark)?;
+    let mut stream = socket.connect(address).await?;
     let length = u16::try_from(query.len()).map_err(io::Error::other)?;
     // One write, so one segment: there is no reason to make ourselves wait for the second half.
     stream.write_all(&[&length.to_be_bytes(), query].concat()).await?;
@@ -182,7 +208,7 @@ mod tests {
             let (udp, tcp, address) = listeners(ip).await;
             let addresses = [address];
             let (said, (), ()) = tokio::join!(
-                ask_ourselves(&addresses),
+                ask_ourselves(&addresses, None),
                 answer_udp(&udp, udp_answers),
                 answer_tcp(&tcp, tcp_answer),
             );
@@ -236,11 +262,11 @@ mod tests {
             // Both sockets are open, so nothing is refused; nobody reads them.
             let (_udp, _tcp, address) = listeners(Ipv4Addr::LOCALHOST.into()).await;
             let started = Instant::now();
-            let said = ask_ourselves(&[address, address]).await.unwrap_err();
+            let said = ask_ourselves(&[address, address], None).await.unwrap_err();
             assert!(started.elapsed() < ANSWER * 2, "they are asked at once");
             assert_eq!(said.len(), 4);
-            assert_eq!(said[0], format!("{address}/udp did not answer within 1 s"));
-            assert_eq!(said[1], format!("{address}/tcp did not answer within 1 s"));
+            assert_eq!(said[0], format!("{address}/udp did not answer within 1s"));
+            assert_eq!(said[1], format!("{address}/tcp did not answer within 1s"));
         });
     }
 
@@ -250,7 +276,7 @@ mod tests {
             let (udp, tcp, address) = listeners(Ipv4Addr::LOCALHOST.into()).await;
             drop((udp, tcp));
             let started = Instant::now();
-            let said = ask_ourselves(&[address]).await.unwrap_err();
+            let said = ask_ourselves(&[address], None).await.unwrap_err();
             assert!(started.elapsed() < ANSWER);
             assert_eq!(said.len(), 2);
             assert!(said.iter().all(|s| s.contains("refused")), "{said:?}");

@@ -431,7 +431,7 @@ mod tests {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let server = Server { address: listener.local_addr().unwrap(), transport: Transport::Tcp };
-            for mark in [None, Some(mark::UNTRACKED)] {
+            for mark in [None, Some(0x54)] {
                 let counters = Arc::new(Counters::default());
                 let standing = Standing::new(&Member { mark, ..Member::new(server, counters.clone()) });
                 let stream = connect(&standing, &Settings::default()).await.unwrap();

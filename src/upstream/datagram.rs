@@ -85,7 +85,7 @@ mod tests {
                 dnssec_ok: false,
                 checking_disabled: false,
             });
-            for mark in [None, Some(mark::UNTRACKED)] {
+            for mark in [None, Some(0x54)] {
                 let counters = Arc::new(Counters::default());
                 let standing = Standing::new(&Member { mark, ..Member::new(server, counters.clone()) });
                 let socket = UdpSocket::bind(any(server.address)).await.unwrap();

@@ -7,10 +7,6 @@ use socket2::SockRef;
 
 use super::Counters;
 
-/// What sockets are marked with whose connections need no tracking: 53, a value apart from the bits of
-/// kube-proxy (0xc000), Calico (0xffff0000) and Cilium (0x0f00 and the upper half).
-pub const UNTRACKED: u32 = 0x35;
-
 /// The kernel's refusal is the same for every socket: it is told once, and counted.
 static REFUSED: Once = Once::new();
 
@@ -33,14 +29,16 @@ pub(super) fn put(socket: &SockRef<'_>, mark: Option<u32>, counters: &Counters) 
 mod tests {
     use super::*;
 
+    const MARK: u32 = 0x54;
+
     #[test]
     fn a_socket_has_the_mark_or_is_counted() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let counters = Counters::default();
         put(&SockRef::from(&socket), None, &counters);
         assert_eq!((SockRef::from(&socket).mark().unwrap(), counters.unmarked.get()), (0, 0));
-        put(&SockRef::from(&socket), Some(UNTRACKED), &counters);
+        put(&SockRef::from(&socket), Some(MARK), &counters);
         let marked = (SockRef::from(&socket).mark().unwrap(), counters.unmarked.get());
-        assert!([(UNTRACKED, 0), (0, 1)].contains(&marked), "as root, or not: {marked:?}");
+        assert!([(MARK, 0), (0, 1)].contains(&marked), "as root, or not: {marked:?}");
     }
 }

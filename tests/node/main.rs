@@ -18,13 +18,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod iptables;
 mod link;
 mod namespace;
-mod pods;
 mod network;
 mod nftables;
+mod pods;
 mod untracked;
-mod iptables;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -46,6 +46,7 @@ pub use rule::Family;
 use rule::Rule;
 use variant::{Installed, Variant};
 
+use super::nftables::Events;
 use super::{Drift, Fault, FaultKind, Firewall, Plan};
 
 /// How often a difference is written before we say that it does not stay: somebody else may write at the same time,
@@ -80,6 +81,12 @@ impl Iptables {
         let installed = variant::find(path)?;
         tracing::debug!(variant = %installed.variant, "iptables");
         Ok(Self { path: path.to_owned(), installed, no_socket: BTreeSet::new(), held: BTreeSet::new() })
+    }
+
+    /// As if it had put up rules for these addresses, so that `down` takes them away.
+    pub fn holding(mut self, addresses: &[IpAddr]) -> Self {
+        self.held.extend(addresses);
+        self
     }
 
     /// The variant in use.
@@ -179,6 +186,10 @@ impl Iptables {
 }
 
 impl Firewall for Iptables {
+    fn name(&self) -> String {
+        self.installed.variant.to_string()
+    }
+
     fn up(&mut self, plan: &Plan) -> Result<(), Fault> {
         self.no_socket.clear();
         // The first time, what an earlier run with other addresses left goes too; later, others' addresses are theirs.
@@ -200,6 +211,16 @@ impl Firewall for Iptables {
             drifts.extend(self.settle(family, plan, &self.scope(family))?.drift(family));
         }
         Ok(drifts)
+    }
+
+    /// The kernel tells of the nft variant's rows, our own changes among them: a check that finds nothing to do makes no
+    /// events, so this ends after one. Of the legacy variant's it tells nobody.
+    fn events(&self) -> Result<Option<Events>, Fault> {
+        const NOBODY: u32 = 0;
+        match self.installed.variant {
+            Variant::Nft => Events::listen(NOBODY).map(Some),
+            Variant::Legacy => Ok(None),
+        }
     }
 
     fn down(&mut self) -> Result<(), Vec<Fault>> {

@@ -93,14 +93,6 @@ impl Nftables {
         &self.warnings
     }
 
-    /// A second socket, that hears of changes by others.
-    ///
-    /// # Errors
-    /// It cannot be opened.
-    pub fn events(&self) -> Result<Events, Fault> {
-        Events::listen(self.port)
-    }
-
     /// Has the sleeping rows stay for another [`ARMED`](super::rules::ARMED). To be called every minute or so, and
     /// at the end.
     ///
@@ -211,6 +203,12 @@ impl Nftables {
 }
 
 impl Firewall for Nftables {
+    fn name(&self) -> String {
+        let life =
+            if self.owns() { "goes with the process" } else { "asleep two seconds after the last answer" };
+        format!("nftables, {life}")
+    }
+
     /// The sleeping rows come first: when NOTRACK begins, there is already something beneath it.
     fn up(&mut self, plan: &Plan) -> Result<(), Fault> {
         self.check(plan).map(|_| ())
@@ -228,6 +226,10 @@ impl Firewall for Nftables {
         Ok(drift)
     }
 
+    fn events(&self) -> Result<Option<Events>, Fault> {
+        Events::listen(self.port).map(Some)
+    }
+
     fn down(&mut self) -> Result<(), Vec<Fault>> {
         let mut faults: Vec<Fault> = self.rearm().err().into_iter().collect();
         faults.extend(remove(&mut self.socket, OWN, Some(self.port)).err());
@@ -237,28 +239,35 @@ impl Firewall for Nftables {
     }
 }
 
-/// Takes away whatever any run has left: both tables, and our rows in others' chains. Not there is no fault.
+/// Takes away whatever any run has left: both tables, and our rows in others' chains. Not there is no fault. What was
+/// there, a line each.
 ///
 /// # Errors
 /// Each step that failed; the others have been done.
-pub fn teardown() -> Result<(), Vec<Fault>> {
+pub fn teardown() -> Result<Vec<String>, Vec<Fault>> {
     let mut socket =
         Socket::open(Family::Netfilter).map_err(|error| vec![fault("opening a netlink socket", &error)])?;
     let mut faults = Vec::new();
-    faults.extend(remove(&mut socket, OWN, None).err());
-    faults.extend(remove(&mut socket, FAIL_OPEN, None).err());
+    let mut removed = Vec::new();
+    for name in [OWN, FAIL_OPEN] {
+        match remove(&mut socket, name, None) {
+            Ok(true) => removed.push(format!("nftables: table inet {name}")),
+            Ok(false) => {}
+            Err(fault) => faults.push(fault),
+        }
+    }
     faults.extend(unaccept(&mut socket));
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
+    if faults.is_empty() { Ok(removed) } else { Err(faults) }
 }
 
-/// Takes a table away, unless it belongs to a socket other than `own`.
-fn remove(socket: &mut Socket, name: &str, own: Option<u32>) -> Result<(), Fault> {
+/// Takes a table away, unless it belongs to a socket other than `own`; whether it was there.
+fn remove(socket: &mut Socket, name: &str, own: Option<u32>) -> Result<bool, Fault> {
     let table = dump::find_table(socket, message::Family::INET, name)
         .map_err(|error| fault(&format!("looking for the table inet {name}"), &error))?;
-    let Some(table) = table else { return Ok(()) };
+    let Some(table) = table else { return Ok(false) };
     match table.owner {
         Some(owner) if Some(owner) != own => Err(held(owner)),
-        _ => Ok(commit(socket, vec![table::delete(name)])?),
+        _ => Ok(commit(socket, vec![table::delete(name)]).map(|()| true)?),
     }
 }
 

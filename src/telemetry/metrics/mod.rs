@@ -3,7 +3,7 @@
 //! Nothing is kept here between scrapes: [`render`] reads the counters where their owners write them, adds
 //! the workers up, and writes the OpenMetrics text format; [`classic()`] turns that into Prometheus' older one.
 //!
-//! - Names are `sidestep_*`, with the unit as a suffix, and `_total` for what only rises.
+//! - Names are `sidestep_*` (but for one that alerts of node-cache's users are made of), with the unit as a suffix, and `_total` for what only rises.
 //! - Each stage's counters are told in `tell.rs`, in one function a struct, which names every field: a counter
 //!   that is added to a stage and forgotten there does not compile.
 //! - A query type or response code that has never been counted is left out, except the first of its kind and
@@ -22,7 +22,7 @@ use family::{Families, Family, Sample, Value};
 
 use super::http;
 use crate::resolve::Snapshot;
-use crate::{listen, resolve, upstream};
+use crate::{listen, node, resolve, upstream};
 
 /// The content type of [`render`].
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -60,6 +60,8 @@ pub struct Sources<'a> {
     pub snapshot: &'a Snapshot,
     /// The cache.
     pub cache: CacheFigures,
+    /// What happened to link and rules, where this is a node.
+    pub node: Option<&'a node::Counters>,
     /// The HTTP listeners.
     pub http: &'a [Arc<http::Counters>],
     /// Times a changed configuration was taken over.
@@ -72,8 +74,15 @@ pub struct Sources<'a> {
 
 /// Everything, in the OpenMetrics text format ([`OPENMETRICS`]).
 pub fn render(sources: &Sources<'_>) -> String {
-    let mut registry = Registry::with_prefix("sidestep");
-    registry.register_collector(Box::new(Families(families(sources))));
+    let mut registry = Registry::default();
+    let mut register = |prefix, families| {
+        registry.sub_registry_with_prefix(prefix).register_collector(Box::new(Families(families)));
+    };
+    register("sidestep", families(sources));
+    if let Some(node) = sources.node {
+        // As node-cache has it, for the alerts that stand on it.
+        register("coredns_nodecache", vec![tell::setup_errors(node)]);
+    }
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
         Ok(()) => text,
@@ -84,7 +93,7 @@ pub fn render(sources: &Sources<'_>) -> String {
 
 /// Every family with its samples.
 fn families(sources: &Sources<'_>) -> Vec<Family> {
-    let Sources { workers, snapshot, cache, http, reloads_ok, reloads_failed, started } = *sources;
+    let Sources { workers, snapshot, cache, node, http, reloads_ok, reloads_failed, started } = *sources;
     let mut all = process(workers.len(), started);
     all.push(Family::labelled(
         "reloads",
@@ -92,6 +101,7 @@ fn families(sources: &Sources<'_>) -> Vec<Family> {
         [("ok", reloads_ok), ("failed", reloads_failed)]
             .map(|(result, n)| Sample::new(Value::Counter(n)).with("result", result).always()),
     ));
+    all.extend(node.into_iter().flat_map(tell::node));
     all.extend(tell::cache(cache));
     all.extend(sum(workers.iter().map(|w| &*w.listen), tell::listen));
     all.extend(sum(workers.iter().map(|w| &*w.resolve), tell::resolve));

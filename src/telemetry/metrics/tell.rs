@@ -9,7 +9,7 @@ use super::CacheFigures;
 use super::family::{Family, Sample, Value};
 use crate::count::Counter;
 use crate::resolve::zones::TYPES;
-use crate::{listen, resolve, telemetry::http, upstream};
+use crate::{listen, node, resolve, telemetry::http, upstream};
 
 /// Response codes by name (the IANA registry "DNS RCODEs"); those without one are numbered.
 const RCODES: [&str; 24] = [
@@ -202,6 +202,40 @@ fn by_query(queries: &[[[Counter; TYPES.len() + 1]; 2]; 2]) -> Vec<Sample> {
         }
     }
     samples
+}
+
+/// What happened to link and rules.
+pub fn node(counters: &node::Counters) -> Vec<Family> {
+    let node::Counters { faults: _, repairs, checks, rules, fallbacks } = counters;
+    let [link, address, notrack, fail_open] = repairs;
+    vec![
+        by(
+            "kind",
+            "node_repairs",
+            "Times that something of ours on the node was changed by somebody else and put right",
+            [("link", link), ("address", address), ("rules", notrack), ("fail_open", fail_open)],
+        ),
+        Family::counter("node_checks", "Times that link and rules were looked at", checks),
+        Family::gauge("node_rules", "1 while the rules are there, as far as the last look says", rules.get()),
+        Family::gauge("node_fallbacks", "Servers that clients fall back to without us", fallbacks.get()),
+    ]
+}
+
+/// What could not be done to the node, in node-cache's words. `configmap` is for those who read one.
+pub fn setup_errors(counters: &node::Counters) -> Family {
+    let [rules, lock, link_add, link_check] = &counters.faults;
+    by(
+        "errortype",
+        "setup_errors",
+        "Errors in setting up link and rules",
+        [
+            ("iptables", rules),
+            ("iptables_lock", lock),
+            ("interface_add", link_add),
+            ("interface_check", link_check),
+            ("configmap", &Counter::default()),
+        ],
+    )
 }
 
 /// A worker's part of one server.

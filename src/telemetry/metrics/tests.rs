@@ -47,6 +47,7 @@ fn rendered(workers: &[WorkerSources], snapshot: &Snapshot) -> String {
         workers,
         snapshot,
         cache: CacheFigures { bytes: 1, limit_bytes: 2, entries: 3, evictions: 4 },
+        node: Some(&node::Counters::default()),
         http: &[Arc::default()],
         reloads_ok: 5,
         reloads_failed: 6,
@@ -215,8 +216,8 @@ fn every_name_is_there_from_the_start() {
     let expected = "answers cache_bytes cache_entries cache_evictions cache_limit_bytes coalesced_misses \
         dropped_packets failure_hits flights hit_duration_seconds hits http_accepted_connections http_accept_failures \
         http_closed_connections http_connections limit_reached local_answers misses miss_duration_seconds \
-        prefetches queries reloads resident_memory_bytes service_addresses service_limit_reached service_refreshes \
-        stale_answers start_time_seconds \
+        node_checks node_fallbacks node_repairs node_rules prefetches queries reloads resident_memory_bytes \
+        service_addresses service_limit_reached service_refreshes stale_answers start_time_seconds \
         tcp_accepted_connections tcp_closed_connections tcp_connections timeouts udp_send_failures \
         udp_truncated_answers upstream_answers upstream_connections upstream_duration_seconds \
         upstream_failed_connections upstream_failed_tries upstream_handed_over_queries upstream_hedges \
@@ -224,7 +225,8 @@ fn every_name_is_there_from_the_start() {
         upstream_out_workers upstream_outstanding_queries upstream_queries upstream_rescued_queries \
         upstream_taken_out \
         upstream_truncated_answers upstream_unmarked_sockets workers build";
-    let expected: BTreeSet<_> = expected.split_whitespace().map(|n| format!("sidestep_{n}")).collect();
+    let expected = expected.split_whitespace().map(|n| format!("sidestep_{n}"));
+    let expected = expected.chain(["coredns_nodecache_setup_errors".to_owned()]).collect::<BTreeSet<_>>();
     let (families, _) = read(&rendered(&workers(), &snapshot()), true);
     assert_eq!(families.into_keys().collect::<BTreeSet<_>>(), expected);
 }

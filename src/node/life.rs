@@ -1,0 +1,272 @@
+//! The node's life: up, check, down. What is counted on the way, telemetry reads.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::iptables::Iptables;
+use super::link::Link;
+use super::nftables::{Events, Nftables};
+use super::{Drift, FALLBACKS, Fault, Firewall, FirewallKind, LinkKind, Plan, Settings};
+use crate::count::{Counter, Gauge};
+
+/// What has happened to link and rules. Written by the thread that holds the [`Node`].
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// What could not be done, by [`FaultKind`](super::FaultKind).
+    pub faults: [Counter; 4],
+    /// What others had undone and was put right, by [`DriftKind`](super::DriftKind).
+    pub repairs: [Counter; 4],
+    /// Times that link and rules were looked at.
+    pub checks: Counter,
+    /// 1 while the rules are there, as far as we know.
+    pub rules: Gauge,
+    /// Servers that clients fall back to.
+    pub fallbacks: Gauge,
+}
+
+/// What this process holds of the node.
+pub struct Node {
+    interface: String,
+    link: Link,
+    firewall: Option<Box<dyn Firewall>>,
+    /// Whether the rows stay when the process ends without taking them away.
+    outlive: bool,
+    plan: Plan,
+    fail_open: bool,
+    teardown_on_exit: bool,
+    counters: Arc<Counters>,
+    /// What the last check found, so that the same is not told every minute.
+    told: Vec<String>,
+}
+
+impl Node {
+    /// Chooses the means, and touches nothing yet. `listening` and `http` are the addresses that DNS and HTTP are
+    /// served at, ours among them; `upstream_idle` is how long a connection of ours to an upstream may be silent.
+    ///
+    /// # Errors
+    /// No packet filter of the kind that is wanted can be had.
+    pub fn new(
+        settings: &Settings,
+        listening: &[SocketAddr],
+        http: &[SocketAddr],
+        upstream_idle: Duration,
+    ) -> Result<Self, Fault> {
+        let ours = |a: &&SocketAddr| settings.addresses.contains(&a.ip());
+        let mut http_ports: Vec<u16> = http.iter().filter(ours).map(SocketAddr::port).collect();
+        http_ports.sort_unstable();
+        http_ports.dedup();
+        let (firewall, outlive) = choose(settings.firewall, settings.notrack_upstream)?;
+        let plan = Plan {
+            addresses: settings.addresses.clone(),
+            dns_port: listening.iter().find(ours).map_or(53, SocketAddr::port),
+            http_ports,
+            fallbacks: Vec::new(),
+            notrack_upstream: settings.notrack_upstream,
+            upstream_idle,
+        };
+        Ok(Self {
+            interface: settings.interface.clone(),
+            link: Link::new(&settings.interface, settings.link, &settings.addresses),
+            firewall,
+            outlive,
+            plan,
+            fail_open: settings.fail_open,
+            teardown_on_exit: settings.teardown_on_exit,
+            counters: Arc::default(),
+            told: Vec::new(),
+        })
+    }
+
+    /// Where it counts.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Whether there are rules to hold.
+    pub fn has_rules(&self) -> bool {
+        self.firewall.is_some()
+    }
+
+    /// Whether the rules stay when the process ends without taking them away; then [`release`](super::release) does.
+    pub fn rules_outlive_us(&self) -> bool {
+        self.outlive
+    }
+
+    /// Puts the link up.
+    ///
+    /// # Errors
+    /// As [`Link::up`].
+    pub fn link_up(&mut self) -> Result<(), Fault> {
+        let up = self.link.up().inspect_err(|fault| self.count(fault))?;
+        for done in &up.done {
+            info!("{done}");
+        }
+        for address in &up.missing {
+            warn!("{address} is on no interface yet: with link \"none\" somebody else is to add it");
+        }
+        if up.kind != LinkKind::None {
+            info!("link {} ({:?}) carries {}", self.interface, up.kind, list(&self.plan.addresses));
+        }
+        Ok(())
+    }
+
+    /// Hears of changes to the rules, where there are any and the kernel tells of them.
+    ///
+    /// # Errors
+    /// As [`Firewall::events`].
+    pub fn rule_events(&self) -> Result<Option<Events>, Fault> {
+        self.firewall.as_ref().map_or(Ok(None), |firewall| firewall.events())
+    }
+
+    /// Puts the rules up, or brings them in line with what has changed.
+    ///
+    /// # Errors
+    /// As [`Firewall::up`].
+    pub fn rules_up(&mut self) -> Result<(), Fault> {
+        let Some(firewall) = &mut self.firewall else { return Ok(()) };
+        let result = firewall.up(&self.plan);
+        self.counters.rules.set(u64::from(result.is_ok()));
+        result.inspect_err(|fault| self.count(fault))
+    }
+
+    /// What clients can count on, in one line.
+    pub fn promise(&self) -> String {
+        let Some(firewall) = &self.firewall else {
+            return "no rules: whether packets pass connection tracking is for somebody else to say"
+                .to_owned();
+        };
+        let rules =
+            format!("port {} of {} goes past conntrack", self.plan.dns_port, list(&self.plan.addresses));
+        let without_us = match (&self.plan.fallbacks[..], self.fail_open) {
+            (_, false) => "fail_open is off".to_owned(),
+            ([], true) => {
+                "nobody is known to fall back to yet: no upstream of the cluster's zone is seen to be a pod \
+                           (name the headless Service with svc://)"
+                    .to_owned()
+            }
+            (servers, true) => {
+                let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+                format!("without us clients go to {}", servers.join(", "))
+            }
+        };
+        format!("rules ({}): {rules}; {without_us}", firewall.name())
+    }
+
+    /// Takes other servers to fall back to, addresses of pods; whether they are others than before.
+    pub fn fall_back_to(&mut self, mut servers: Vec<SocketAddr>) -> bool {
+        if !self.fail_open {
+            servers.clear();
+        }
+        servers.sort_unstable();
+        servers.dedup();
+        let mut room = [FALLBACKS.max; 2];
+        servers.retain(|server| {
+            let room = &mut room[usize::from(server.is_ipv6())];
+            *room > 0 && {
+                *room -= 1;
+                true
+            }
+        });
+        self.counters.fallbacks.set(servers.len() as u64);
+        let others = servers != self.plan.fallbacks;
+        self.plan.fallbacks = servers;
+        others
+    }
+
+    /// Looks at everything and puts right what is wrong. Says what that was, once.
+    pub fn check(&mut self) {
+        self.counters.checks.bump();
+        let mut faults = Vec::new();
+        let mut drifts = self.link.check().unwrap_or_else(|fault| {
+            faults.push(fault);
+            Vec::new()
+        });
+        if let Some(firewall) = &mut self.firewall {
+            let checked = firewall.check(&self.plan);
+            self.counters.rules.set(u64::from(checked.is_ok()));
+            match checked {
+                Ok(found) => drifts.extend(found),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        self.tell(&drifts, &faults);
+    }
+
+    fn tell(&mut self, drifts: &[Drift], faults: &[Fault]) {
+        let mut told = Vec::new();
+        for drift in drifts {
+            self.counters.repairs[drift.kind as usize].bump();
+            told.push(format!("somebody else changed this, and it was put right: {}", drift.what));
+        }
+        for fault in faults {
+            self.count(fault);
+            told.push(fault.what.clone());
+        }
+        for line in told.iter().filter(|line| !self.told.contains(line)) {
+            warn!("{line}");
+        }
+        self.told = told;
+    }
+
+    /// Takes the rules away that keep clients here; they go to the cluster DNS from now on, if anything is asleep
+    /// there. Goes on after an error and tells them all.
+    pub fn rules_down(&mut self) {
+        let Some(firewall) = &mut self.firewall else { return };
+        let faults = firewall.down().err().unwrap_or_default();
+        self.counters.rules.set(0);
+        for fault in &faults {
+            self.count(fault);
+            warn!("{fault}");
+        }
+    }
+
+    /// The last step, when nobody listens any more: with `teardown_on_exit`, or after a start that failed
+    /// (`at_once`), link and sleeping rows go too.
+    pub fn leave(&mut self, at_once: bool) {
+        if !(self.teardown_on_exit || at_once) {
+            return;
+        }
+        let report = super::teardown(&self.interface, &self.plan.addresses);
+        for line in &report.removed {
+            info!("removed: {line}");
+        }
+        for fault in &report.faults {
+            self.count(fault);
+            warn!("{fault}");
+        }
+    }
+
+    fn count(&self, fault: &Fault) {
+        self.counters.faults[fault.kind as usize].bump();
+    }
+}
+
+/// A packet filter, and whether its rows outlive the process.
+type Choice = (Option<Box<dyn Firewall>>, bool);
+
+/// The packet filter of this kind.
+fn choose(kind: FirewallKind, needs_nftables: bool) -> Result<Choice, Fault> {
+    let nftables = |nftables: Nftables| -> Choice { (Some(Box::new(nftables)), false) };
+    let iptables = |iptables: Iptables| -> Choice { (Some(Box::new(iptables)), true) };
+    match kind {
+        FirewallKind::None => Ok((None, false)),
+        FirewallKind::Nftables => Nftables::open().map(nftables),
+        FirewallKind::Iptables => Iptables::find().map(iptables),
+        FirewallKind::Auto => match Nftables::open() {
+            Ok(found) if found.owns() || needs_nftables => Ok(nftables(found)),
+            // Before Linux 5.12: what the node has already is what its people know how to look at.
+            Ok(found) => Ok(Iptables::find().map_or_else(|_| nftables(found), iptables)),
+            Err(no_nftables) => Iptables::find().map(iptables).map_err(|no_iptables| Fault {
+                kind: no_nftables.kind,
+                what: format!("no packet filter can be had: {no_nftables}; {no_iptables}"),
+            }),
+        },
+    }
+}
+
+fn list(addresses: &[std::net::IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,216 @@
+//! What the supervisor does for the node: its place in the order of start and stop, and the watch over it.
+//!
+//! The order of start (the listeners are bound by then): link, a question to ourselves, rules, a question to ourselves.
+//! The first question finds listeners that do not answer before anybody is sent here; the second wakes the rules
+//! (see [`crate::node`]). Both carry a mark, so that no translation takes them elsewhere.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{info, warn};
+
+use super::Supervisor;
+use super::fallbacks::Fallbacks;
+use crate::config::{Config, ZoneName};
+use crate::node::link::Events as LinkEvents;
+use crate::node::nftables::Events as RuleEvents;
+use crate::node::rules::PROBE_MARK;
+use crate::node::{self, Counters, Fault, FaultKind, Node, Settings};
+use crate::telemetry::health;
+
+/// After an event, others follow: they are looked at together. Shorter than the time for which one answer of ours
+/// keeps the rules awake.
+const SETTLE: Duration = Duration::from_millis(50);
+/// The pause between two checks, so that a quarrel with another agent over a row costs neither of us a core.
+const PAUSE: Duration = Duration::from_millis(500);
+/// When to try again what failed because somebody held a lock.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long a connection of ours to a pod is remembered beyond its idle time.
+const FORGET: Duration = Duration::from_secs(60);
+/// How often a listener that does not answer at the start is asked again.
+const TRIES: usize = 3;
+
+/// The node in the supervisor's hands.
+pub struct Keeper {
+    node: RefCell<Node>,
+    counters: Arc<Counters>,
+    settings: Settings,
+    /// Our addresses with the port of DNS.
+    addresses: Vec<SocketAddr>,
+    mark: Option<u32>,
+    /// The cluster's domain, in wire format.
+    cluster: Box<[u8]>,
+}
+
+impl Keeper {
+    /// The node of this configuration, if it is one. Nothing is touched yet.
+    ///
+    /// # Errors
+    /// As [`Node::new`].
+    pub fn of(config: &Config, listening: &[SocketAddr]) -> Result<Option<Self>, Fault> {
+        let settings = &config.node;
+        if settings.addresses.is_empty() {
+            return Ok(None);
+        }
+        let http: Vec<_> = config.http.iter().map(|listener| listener.address).collect();
+        let node = Node::new(settings, listening, &http, config.upstream.idle + FORGET)?;
+        let ours = |a: &&SocketAddr| settings.addresses.contains(&a.ip());
+        Ok(Some(Self {
+            counters: Arc::clone(node.counters()),
+            mark: node.has_rules().then_some(PROBE_MARK),
+            node: RefCell::new(node),
+            settings: settings.clone(),
+            cluster: cluster_name(&settings.cluster_domain),
+            addresses: listening.iter().filter(ours).copied().collect(),
+        }))
+    }
+
+    /// Where it counts.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Our addresses with the port of DNS.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// How long our own questions may stay unanswered.
+    pub fn patience(&self) -> Duration {
+        self.settings.watchdog
+    }
+
+    /// The mark on our questions to ourselves, where rows know it.
+    pub fn mark(&self) -> Option<u32> {
+        self.mark
+    }
+
+    /// What the watchdog does before it ends the process: rules that outlive it go. Those of nftables need no help.
+    pub fn last_deed(&self) -> Box<dyn FnOnce() + Send> {
+        let addresses = self.settings.addresses.clone();
+        let outlive = self.node.borrow().rules_outlive_us();
+        Box::new(move || {
+            if outlive {
+                node::release(&addresses);
+            }
+        })
+    }
+
+    /// NOTRACK goes.
+    pub fn end(&self) {
+        self.node.borrow_mut().rules_down();
+    }
+
+    /// The last step, when nobody listens any more.
+    pub fn leave(&self) {
+        self.node.borrow_mut().leave(false);
+    }
+
+    /// Puts everything up, in order. A failure leaves nothing behind.
+    ///
+    /// # Errors
+    /// The first step that failed.
+    pub async fn begin(&self) -> Result<(), Fault> {
+        let begun = self.steps().await;
+        if begun.is_err() {
+            let mut node = self.node.borrow_mut();
+            node.rules_down();
+            node.leave(true);
+        }
+        begun
+    }
+
+    async fn steps(&self) -> Result<(), Fault> {
+        self.node.borrow_mut().link_up()?;
+        self.ask_ourselves().await?;
+        let rules = self.node.borrow_mut().rules_up();
+        match rules {
+            Err(fault) if fault.kind == FaultKind::Lock => warn!("{fault}; it is tried again"),
+            rules => rules?,
+        }
+        self.ask_ourselves().await
+    }
+
+    async fn ask_ourselves(&self) -> Result<(), Fault> {
+        let mut answer = Ok(());
+        for _ in 0..TRIES {
+            answer = health::ask_ourselves(&self.addresses, self.mark).await;
+            if answer.is_ok() {
+                return Ok(());
+            }
+        }
+        let why = answer.err().unwrap_or_default().join("; ");
+        let what = format!(
+            "our own questions are not answered: {why}; a packet filter of the node drops them, or the address is \
+             elsewhere (`ip address`, `sidestep doctor`)"
+        );
+        Err(Fault { kind: FaultKind::LinkCheck, what })
+    }
+
+    /// Learns where clients can go without us, and puts the rules in line with it.
+    async fn learn(&self, fallbacks: &mut Fallbacks, supervisor: &Supervisor) {
+        if !self.settings.fail_open || self.mark.is_none() {
+            return;
+        }
+        let asked = supervisor.published.load().asked_for(&self.cluster);
+        let servers = fallbacks.of(&asked, &self.addresses).await;
+        let mut node = self.node.borrow_mut();
+        if node.fall_back_to(servers) {
+            match node.rules_up() {
+                Ok(()) => info!("{}", node.promise()),
+                Err(fault) => warn!("{fault}"),
+            }
+        }
+    }
+
+    /// Keeps link and rules as they should be, for ever.
+    pub async fn keep(&self, supervisor: &Rc<Supervisor>) {
+        let links = LinkEvents::open(&self.settings.interface, &self.settings.addresses);
+        let mut links = links.inspect_err(|fault| warn!("{fault}")).ok();
+        let rules = self.node.borrow().rule_events();
+        let mut rules = rules.inspect_err(|fault| warn!("{fault}")).ok().flatten();
+        // What has happened since all was put up, nobody has heard.
+        self.node.borrow_mut().check();
+        let mut servers = supervisor.changes.subscribe();
+        let mut fallbacks = Fallbacks::default();
+        self.learn(&mut fallbacks, supervisor).await;
+        info!("{}", self.node.borrow().promise());
+        let mut due = Instant::now() + self.settings.check_every;
+        loop {
+            tokio::select! {
+                () = sleep_until(due) => {}
+                () = heard(&mut links, LinkEvents::heard) => sleep(SETTLE).await,
+                () = heard(&mut rules, RuleEvents::heard) => sleep(SETTLE).await,
+                // The sender is the supervisor's, which is there.
+                _ = servers.changed() => {}
+            }
+            self.learn(&mut fallbacks, supervisor).await;
+            self.node.borrow_mut().check();
+            let failed = self.node.borrow().counters().rules.get() == 0 && self.mark.is_some();
+            due = Instant::now() + if failed { RETRY } else { self.settings.check_every };
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// A domain that has been checked, in wire format.
+fn cluster_name(domain: &str) -> Box<[u8]> {
+    domain.parse::<ZoneName>().map_or_else(|_| ZoneName::root().wire().into(), |name| name.wire().into())
+}
+
+/// Waits until a source has something to tell; without one, for ever. One that is broken is told of and given up: the
+/// timer must do then.
+async fn heard<E>(source: &mut Option<E>, next: impl AsyncFn(&mut E) -> Result<(), Fault>) {
+    if let Some(events) = source {
+        match next(events).await {
+            Ok(()) => return,
+            Err(fault) => warn!("{fault}"),
+        }
+        *source = None;
+    }
+    std::future::pending().await
+}
