@@ -65,7 +65,7 @@ fn a_server_for_which_we_have_no_address_is_out() {
                  ip addr del ::1/128 dev lo && ip -6 route add 2001:db8::/64 dev br0";
     output(space.command("sh").args(["-c", route]));
     let here = "127.0.0.1:5300".parse().unwrap();
-    let mut us = sidestep_in(&space, here, &["--upstream", "tcp://[2001:db8::1]"]);
+    let mut us = sidestep_in(&space, here, &["--workers", "1", "--upstream", "tcp://[2001:db8::1]"]);
     for n in 0..3 {
         assert_eq!(dig(&space, here, &format!("n{n}.hosts.test")), "", "nobody can answer this");
     }
