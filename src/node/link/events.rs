@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::kernel::{ALIAS, Event};
+use super::view::{ALIAS, Event};
 use crate::netlink::{self, Family, Reply};
 use crate::node::{Fault, FaultKind};
 

@@ -1,15 +1,16 @@
-//! Links and addresses as rtnetlink has them (rtnetlink(7), linux/if_link.h, linux/if_addr.h): read as plain
-//! values, written with one request each. What is ours and what is to be done about it, the module above decides.
+//! What is asked of the kernel, one request each (rtnetlink(7)). What is ours and what is to be done about it, the
+//! module above decides.
 
 use std::net::IpAddr;
 
-use crate::netlink::{Attributes, Error, Family, Message, Reply, Socket};
+use super::view::{
+    ADDRESS, AF_INET6, ALIAS, Address, IFA_ADDRESS, IFA_FLAGS, IFA_LOCAL, IFA_PROTO, IFF_UP, IFLA_IFALIAS,
+    IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, Interface, LINK, PROTOCOL, RTM_DELADDR, RTM_DELLINK,
+    RTM_NEWADDR, RTM_NEWLINK, View, bits, family,
+};
+use crate::netlink::{Error, Family, Message, Socket};
 
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_GETROUTE: u16 = 26;
 
@@ -17,162 +18,10 @@ const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 
-/// Bytes of `struct ifinfomsg`.
-const LINK: usize = 16;
-/// Bytes of `struct ifaddrmsg`.
-const ADDRESS: usize = 8;
-
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MASTER: u16 = 10;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
-
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_FLAGS: u16 = 8;
-const IFA_PROTO: u16 = 11;
-
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-const IFF_UP: u32 = 1;
 const IFA_F_NODAD: u32 = 0x02;
-const IFA_F_DADFAILED: u32 = 0x08;
-const RT_SCOPE_LINK: u8 = 253;
-
-/// What links that we made or adopted have as their alias (`ip link` shows it).
-pub(super) const ALIAS: &str = "sidestep";
-/// What addresses that we added have as their protocol (IFA_PROTO, Linux 5.18): who added them. 0 to 3 are the
-/// kernel's own.
-const PROTOCOL: u8 = 0x53;
-
-/// A link.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Interface {
-    /// Its number.
-    pub(super) index: u32,
-    /// Its name.
-    pub(super) name: String,
-    /// Its type as `ip link add type` has it; empty for devices and `lo`.
-    pub(super) kind: String,
-    /// Its alias.
-    pub(super) alias: String,
-    /// Whether it is set up (IFF_UP). It may have no carrier all the same.
-    pub(super) up: bool,
-    /// The bridge or bond that it is a port of.
-    pub(super) master: Option<u32>,
-}
-
-/// An address on a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Address {
-    /// The link's number.
-    pub(super) index: u32,
-    /// The address.
-    pub(super) ip: IpAddr,
-    /// Bits of its network.
-    pub(super) prefix: u8,
-    /// Whether it holds within the link only: the kernel gives each link an IPv6 address of this kind.
-    pub(super) link_local: bool,
-    /// Whether somebody else on the link had it (RFC 4862, 5.4): the kernel does not use it then.
-    pub(super) refused: bool,
-    /// The protocol of who added it; 0 if unknown.
-    protocol: u8,
-}
-
-impl Interface {
-    pub(super) fn read(reply: &Reply) -> Self {
-        let fixed: [u8; LINK] = reply.fixed();
-        let [.., i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = fixed;
-        let attributes = reply.attributes(LINK);
-        let text = |attributes: Attributes<'_>, kind| attributes.text(kind).unwrap_or_default().to_owned();
-        Self {
-            index: u32::from_ne_bytes([i0, i1, i2, i3]),
-            name: text(attributes, IFLA_IFNAME),
-            kind: text(attributes.nested(IFLA_LINKINFO), IFLA_INFO_KIND),
-            alias: text(attributes, IFLA_IFALIAS),
-            up: u32::from_ne_bytes([f0, f1, f2, f3]) & IFF_UP != 0,
-            master: attributes.native(IFLA_MASTER),
-        }
-    }
-}
-
-impl Address {
-    pub(super) fn read(reply: &Reply) -> Option<Self> {
-        let [family, prefix, flags, scope, index @ ..]: [u8; ADDRESS] = reply.fixed();
-        let attributes = reply.attributes(ADDRESS);
-        // IFA_ADDRESS is the other end's on a point-to-point link; IPv6 leaves IFA_LOCAL out elsewhere.
-        let bytes = attributes.get(IFA_LOCAL).or(attributes.get(IFA_ADDRESS))?;
-        let ip = match family {
-            AF_INET => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
-            AF_INET6 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
-            _ => return None,
-        };
-        Some(Self {
-            index: u32::from_ne_bytes(index),
-            ip,
-            prefix,
-            link_local: family == AF_INET6 && scope == RT_SCOPE_LINK,
-            refused: attributes.native(IFA_FLAGS).unwrap_or(flags.into()) & IFA_F_DADFAILED != 0,
-            protocol: attributes.get(IFA_PROTO).and_then(|p| p.first().copied()).unwrap_or(0),
-        })
-    }
-
-    /// Whether we added it; always false before Linux 5.18.
-    pub(super) fn is_marked(&self) -> bool {
-        self.protocol == PROTOCOL
-    }
-
-    /// Whether the kernel keeps who added it: it does so for its own as well.
-    pub(super) fn has_protocol(&self) -> bool {
-        self.protocol != 0
-    }
-
-    /// Whether it stands alone, without a network around it.
-    pub(super) fn is_whole(&self) -> bool {
-        self.prefix == bits(self.ip)
-    }
-}
-
-fn family(ip: IpAddr) -> u8 {
-    if ip.is_ipv4() { AF_INET } else { AF_INET6 }
-}
-
-fn bits(ip: IpAddr) -> u8 {
-    if ip.is_ipv4() { 32 } else { 128 }
-}
-
-/// Everything that a network namespace has.
-#[derive(Clone, Debug, Default)]
-pub(super) struct View {
-    pub(super) links: Vec<Interface>,
-    pub(super) addresses: Vec<Address>,
-}
-
-impl View {
-    pub(super) fn link(&self, name: &str) -> Option<&Interface> {
-        self.links.iter().find(|link| link.name == name)
-    }
-
-    /// The name of the link with this number.
-    pub(super) fn name(&self, index: u32) -> &str {
-        self.links.iter().find(|link| link.index == index).map_or("an unknown link", |link| &link.name)
-    }
-
-    /// The addresses on a link.
-    pub(super) fn on(&self, index: u32) -> impl Iterator<Item = &Address> {
-        self.addresses.iter().filter(move |address| address.index == index)
-    }
-
-    /// The names of a bridge's ports.
-    pub(super) fn ports(&self, index: u32) -> Vec<&str> {
-        let ports = self.links.iter().filter(|link| link.master == Some(index));
-        ports.map(|link| &*link.name).collect()
-    }
-}
 
 /// The way to the kernel, in the network namespace of the thread that opened it.
 #[derive(Debug)]
@@ -293,21 +142,4 @@ fn address(kind: u16, flags: u16, index: u32, ip: IpAddr, prefix: u8) -> Message
         IpAddr::V6(ip) => message.put(IFA_LOCAL, &ip.octets()).put(IFA_ADDRESS, &ip.octets()),
     };
     message
-}
-
-/// What an event is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    Link(Interface),
-    Address(Address),
-}
-
-impl Event {
-    pub(super) fn read(reply: &Reply) -> Option<Self> {
-        match reply.kind {
-            RTM_NEWLINK | RTM_DELLINK => Some(Self::Link(Interface::read(reply))),
-            RTM_NEWADDR | RTM_DELADDR => Address::read(reply).map(Self::Address),
-            _ => None,
-        }
-    }
 }

@@ -25,6 +25,7 @@
 //! asking the neighbours (IFA_F_NODAD), as otherwise nobody could bind to them for a second. A link that is down
 //! still delivers for IPv4 but not for IPv6, so it is set up.
 
+mod addresses;
 mod events;
 mod fault;
 mod kernel;
@@ -32,24 +33,21 @@ mod make;
 mod owner;
 mod teardown;
 mod tun;
+mod view;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::{Drift, DriftKind, Fault, LinkKind};
 use crate::netlink::Error;
-use fault::{cannot_add, cannot_change, cannot_look, foreign};
-use kernel::{ALIAS, Interface, Kernel, View};
+use fault::{cannot_change, cannot_look, foreign};
+use kernel::Kernel;
+use view::{ALIAS, Interface, View};
 
 pub use events::Events;
 pub use teardown::{Removed, teardown};
-
-/// How long we wait for the kernel to deliver packets to addresses that it has taken: milliseconds, unless it looks
-/// for others who have them, which it does for addresses that somebody else has added (RFC 4862, 5.4: a second).
-const DELIVERY: Duration = Duration::from_millis(1500);
 
 /// The link that carries our addresses; see the module. It speaks to the network namespace of the thread that calls.
 #[derive(Debug)]
@@ -159,12 +157,8 @@ impl Link {
         if drift.is_some() || !addresses.is_empty() {
             self.await_delivery(kernel);
         }
-        let renamed = view.links.iter().find(|link| Some(link.index) == before && link.name != self.name);
-        if let Some(link) = renamed.filter(|link| raised.is_new && link.alias == ALIAS) {
-            kernel
-                .delete(link.index)
-                .or_else(gone)
-                .map_err(|e| cannot_change(&link.name, "remove it", &e))?;
+        if raised.is_new {
+            remove_renamed(kernel, view, before.filter(|&index| index != raised.index))?;
         }
         // Addresses go with their link, and IPv6 ones as it is set down: that is one thing, not several.
         Ok((raised, drift.map_or(addresses, |drift| vec![drift])))
@@ -226,70 +220,6 @@ impl Link {
     fn drift(&self, what: String) -> Drift {
         Drift { kind: DriftKind::Link, what: format!("link {} {what}", self.name) }
     }
-
-    /// Sees to every address standing on the link as it should, and on nothing else of ours.
-    fn place(&self, kernel: &mut Kernel, view: &View, raised: Raised) -> Result<Vec<Drift>, Fault> {
-        let is_loopback = raised.kind == LinkKind::Loopback;
-        let carrier = if is_loopback { owner::LOOPBACK } else { &self.name };
-        let mut drifts = Vec::new();
-        let mut report = |what| drifts.push(Drift { kind: DriftKind::Address, what });
-        for &ip in &self.addresses {
-            let cannot = |error: &Error| cannot_add(carrier, ip, error);
-            let here = || view.on(raised.index).filter(|a| a.ip == ip && !raised.is_new);
-            // On lo, whoever put it there in whatever way: it serves.
-            if !here().any(|a| is_loopback || (a.is_whole() && !a.refused)) {
-                for wrong in here() {
-                    kernel.remove(wrong).or_else(gone).map_err(|error| cannot(&error))?;
-                    report(format!("address {ip} was on {carrier} as {ip}/{}: put right", wrong.prefix));
-                }
-                kernel.add(raised.index, ip).map_err(|error| cannot(&error))?;
-                if here().next().is_none() {
-                    report(format!("address {ip} was not on {carrier}: added"));
-                }
-            }
-            for other in owner::ours_elsewhere(view, ip, raised.index) {
-                kernel.remove(other).or_else(gone).map_err(|error| cannot(&error))?;
-                let holder = view.name(other.index);
-                report(format!("address {ip} was on {holder} as well, by us: taken away there"));
-            }
-        }
-        Ok(drifts)
-    }
-
-    /// Waits until packets to our addresses arrive. IPv6 sees to that in a work queue of the kernel's, some moments
-    /// after it has acknowledged the address. Whether they do in the end, the question to ourselves shows.
-    fn await_delivery(&self, kernel: &mut Kernel) {
-        const STEP: Duration = Duration::from_millis(2);
-        let mut steps = DELIVERY.as_millis() / STEP.as_millis();
-        for &ip in &self.addresses {
-            while steps > 0 && matches!(kernel.delivers(ip), Ok(false)) {
-                std::thread::sleep(STEP);
-                steps -= 1;
-            }
-        }
-    }
-
-    /// Takes away what earlier configurations have left on what is ours.
-    fn trim(&self, kernel: &mut Kernel, view: &View, raised: Raised) -> Result<Vec<String>, Fault> {
-        let mut done = Vec::new();
-        let is_loopback = raised.kind == LinkKind::Loopback;
-        let carrier = if is_loopback { owner::LOOPBACK } else { &self.name };
-        let is_stale = |a: &&kernel::Address| {
-            let is_ours = a.is_marked() || !(is_loopback || a.link_local);
-            is_ours && !self.addresses.contains(&a.ip)
-        };
-        for stale in view.on(raised.index).filter(is_stale).filter(|_| !raised.is_new) {
-            let step = format!("take {} off", stale.ip);
-            kernel.remove(stale).or_else(gone).map_err(|error| cannot_change(carrier, &step, &error))?;
-            done.push(format!("address {} was left on {carrier}: taken away", stale.ip));
-        }
-        let left = view.link(&self.name).filter(|link| is_loopback && link.alias == ALIAS);
-        if let Some(link) = left.filter(|link| owner::claim(link, view, &[]).is_ok()) {
-            kernel.delete(link.index).map_err(|error| cannot_change(&link.name, "remove it", &error))?;
-            done.push(format!("link {} was left: removed", link.name));
-        }
-        Ok(done)
-    }
 }
 
 fn look(name: &str) -> Result<(Kernel, View), Fault> {
@@ -299,6 +229,17 @@ fn look(name: &str) -> Result<(Kernel, View), Fault> {
         Ok((kernel, view))
     };
     look().map_err(|error| cannot_look(name, &error))
+}
+
+/// A link of ours that somebody has given another name is of no more use once its addresses are on a new one.
+fn remove_renamed(kernel: &mut Kernel, view: &View, before: Option<u32>) -> Result<(), Fault> {
+    let renamed = view.links.iter().find(|link| Some(link.index) == before && link.alias == ALIAS);
+    renamed.map_or(Ok(()), |link| {
+        kernel
+            .delete(link.index)
+            .or_else(gone)
+            .map_err(|error| cannot_change(&link.name, "remove it", &error))
+    })
 }
 
 /// What is to be removed may have gone a moment ago.

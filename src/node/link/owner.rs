@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::kernel::{ALIAS, Address, Interface, View};
+use super::view::{ALIAS, Address, Interface, View};
 use crate::node::LinkKind;
 
 /// The loopback link's name: the kernel's own, one in each network namespace.
@@ -95,4 +95,65 @@ pub(super) fn on_loopback<'v>(view: &'v View, addresses: &'v [IpAddr]) -> impl I
         let is_named = !is_kept && a.is_whole() && addresses.contains(&a.ip);
         Some(a.index) == lo && (a.is_marked() || is_named)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::{Reply, attribute};
+
+    const OURS: &str = "169.254.20.10";
+
+    fn link(index: u32, kind: &str, alias: &str) -> Interface {
+        let (name, kind, alias) = ("nodelocaldns".to_owned(), kind.to_owned(), alias.to_owned());
+        Interface { index, name, kind, alias, ..Interface::default() }
+    }
+
+    fn address(index: u8, ip: &str, prefix: u8, scope: u8) -> Address {
+        let (family, octets) = match ip.parse().unwrap() {
+            IpAddr::V4(ip) => (2, ip.octets().to_vec()),
+            IpAddr::V6(ip) => (10, ip.octets().to_vec()),
+        };
+        let index = u32::from(index).to_ne_bytes();
+        let body = [&[family, prefix, 0, scope], &index[..], &attribute(1, &octets)].concat();
+        Address::read(&Reply { kind: 20, flags: 0, sequence: 0, body }).unwrap()
+    }
+
+    fn claimed(link: &Interface, addresses: Vec<Address>) -> Result<LinkKind, String> {
+        let view = View { links: vec![link.clone()], addresses };
+        claim(link, &view, &[OURS.parse().unwrap()])
+    }
+
+    /// This type is not on every kernel that runs the tests.
+    #[test]
+    fn the_dummy_of_node_cache_is_adopted_with_our_addresses_and_no_others() {
+        let dummy = link(3, "dummy", "");
+        let other = address(3, "10.96.0.10", 32, 0);
+        assert_eq!(claimed(&dummy, vec![]), Ok(LinkKind::Dummy));
+        let kernels = address(3, "fe80::1", 64, 253);
+        assert_eq!(claimed(&dummy, vec![address(3, OURS, 32, 0), kernels]), Ok(LinkKind::Dummy));
+        let error = claimed(&dummy, vec![address(3, OURS, 32, 0), other]).unwrap_err();
+        assert!(error.contains("10.96.0.10/32"), "{error}");
+        // Of what stands on other links it knows nothing; with the mark it is ours whatever it carries.
+        assert_eq!(claimed(&dummy, vec![address(4, "10.96.0.10", 32, 0)]), Ok(LinkKind::Dummy));
+        assert_eq!(claimed(&link(3, "dummy", ALIAS), vec![other]), Ok(LinkKind::Dummy));
+    }
+
+    #[test]
+    fn what_has_no_type_of_ours_is_never_ours() {
+        for kind in ["", "veth", "macvlan", "vxlan", "bond", "ifb"] {
+            assert!(claimed(&link(3, kind, ALIAS), vec![]).is_err(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_address_on_loopback_without_a_mark_goes_only_if_it_is_named_and_the_kernel_keeps_no_marks() {
+        let lo = Interface { index: 1, name: LOOPBACK.to_owned(), ..Interface::default() };
+        let addresses =
+            vec![address(1, OURS, 32, 0), address(1, "192.0.2.1", 32, 0), address(2, OURS, 32, 0)];
+        let view = View { links: vec![lo], addresses };
+        let named = [OURS.parse().unwrap()];
+        assert_eq!(on_loopback(&view, &named).collect::<Vec<_>>(), [&view.addresses[0]]);
+        assert_eq!(on_loopback(&view, &[]).count(), 0);
+    }
 }
