@@ -24,7 +24,7 @@ pub(super) fn cannot_make(name: &str, kind: LinkKind, error: &Error) -> Fault {
     let said = format!("cannot make link {name}, {}: {error}", told(kind));
     let advice = match (kind, error.errno()) {
         (LinkKind::Tun, Some(Errno::NOENT | Errno::NODEV | Errno::ACCESS | Errno::PERM)) => {
-            format!("{} must be there, and {RIGHT}", tun::DEVICE)
+            format!("{} must be there and open to us, and {RIGHT}", tun::DEVICE)
         }
         (LinkKind::Tun, Some(Errno::BUSY)) => "another process holds a tun of this name".to_owned(),
         (_, Some(Errno::PERM)) => RIGHT.to_owned(),

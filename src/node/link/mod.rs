@@ -3,7 +3,7 @@
 //! # Whose is it?
 //!
 //! A link that we make or adopt gets the alias `sidestep`, and each address that we add the protocol 0x53
-//! (IFA_PROTO, Linux 5.18), so that a later run, `teardown` and a reader of `ip -d address` know them as ours.
+//! (IFA_PROTO, Linux 5.18), so that a later run, `teardown` and a reader of `ip address` know them as ours.
 //!
 //! - A link of our name is ours when its type is one that we make, it has no ports, and it is marked; or it has no
 //!   alias at all and no other addresses than ours. The second is node-cache's own dummy (which stands there without
