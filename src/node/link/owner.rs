@@ -116,7 +116,7 @@ mod tests {
         };
         let index = u32::from(index).to_ne_bytes();
         let body = [&[family, prefix, 0, scope], &index[..], &attribute(1, &octets)].concat();
-        Address::read(&Reply { kind: 20, flags: 0, sequence: 0, body }).unwrap()
+        Address::read(&Reply { kind: 20, flags: 0, sequence: 0, port: 0, body }).unwrap()
     }
 
     fn claimed(link: &Interface, addresses: Vec<Address>) -> Result<LinkKind, String> {

@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn event(kind: u16, body: Vec<u8>) -> Event {
-        Event::read(&Reply { kind, flags: 0, sequence: 0, body }).unwrap()
+        Event::read(&Reply { kind, flags: 0, sequence: 0, port: 0, body }).unwrap()
     }
 
     /// As Linux 6.18 wrote it on a little-endian machine.
@@ -259,7 +259,10 @@ mod tests {
     fn an_address_of_another_family_or_length_is_none() {
         for (family, length) in [(7, 4), (AF_INET, 3), (AF_INET, 16), (AF_INET6, 4)] {
             let body = [vec![family, 32, 0, 0, 1, 0, 0, 0], attribute(IFA_LOCAL, &vec![1; length])].concat();
-            assert_eq!(Address::read(&Reply { kind: RTM_NEWADDR, flags: 0, sequence: 0, body }), None);
+            assert_eq!(
+                Address::read(&Reply { kind: RTM_NEWADDR, flags: 0, sequence: 0, port: 0, body }),
+                None
+            );
         }
     }
 }
