@@ -82,9 +82,13 @@ impl Difference {
 
     /// Input of `iptables-restore --noflush`: deletions first, then additions. Rules of raw and filter go to the top
     /// of their chain, as node-cache's do; sleeping ones to the end of theirs, behind kube-proxy's.
+    ///
+    /// Each table changes at once, but one after the other: what is not tracked must be accepted before, and for as
+    /// long as, it is not tracked; and what sleeps must not be awake in between.
     pub fn script(&self) -> String {
         let mut script = String::new();
-        for name in ["raw", "filter", "nat"] {
+        let tables = if self.add.is_empty() { ["raw", "filter", "nat"] } else { ["filter", "raw", "nat"] };
+        for name in tables {
             let mut body = String::new();
             for line in self.remove.iter().filter(|line| table(line.place) == name) {
                 let _ = writeln!(body, "-D {} {}", chain(line.place), line.text);

@@ -75,11 +75,10 @@ pub fn teardown_in(path: &OsStr) -> Result<usize, Vec<Fault>> {
             let addresses = lines.iter().map(|line| line.address).collect();
             let everything = Scope { addresses, running: true, sleeping: true };
             let difference = Difference::new(&lines, &[], &everything);
-            match difference
-                .is_empty()
-                .then_some(Ok(()))
-                .unwrap_or_else(|| programs.restore(&difference.script()))
-            {
+            if difference.is_empty() {
+                continue;
+            }
+            match programs.restore(&difference.script()) {
                 Ok(()) => removed += difference.remove.len(),
                 Err(fault) => faults.push(fault),
             }

@@ -1,4 +1,5 @@
-//! What `iptables-save -c` prints, read back: the lines that carry a comment of ours in a chain of ours.
+//! What `iptables-save -c` and `iptables -v -S` print, read back: the lines that carry a comment of ours in a chain of
+//! ours. The two differ in where they put a rule's counters.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -22,7 +23,8 @@ pub struct Line {
     pub bytes: u64,
 }
 
-/// All lines of ours in the output of `iptables-save -c`, in its order.
+/// All lines of ours in the output of `iptables-save -c`, in its order; of `iptables -v -S` if the table is put before
+/// it, as `iptables-save` does.
 pub fn parse(output: &str) -> Vec<Line> {
     let mut current = "";
     let mut lines = Vec::new();
@@ -38,23 +40,32 @@ pub fn parse(output: &str) -> Vec<Line> {
 
 impl Line {
     fn parse(current: &str, line: &str) -> Option<Self> {
-        let (packets, bytes, line) = counters(line)?;
+        let (before, line) = line.split_at(line.find("-A ")?);
         let (name, text) = line.strip_prefix("-A ")?.split_once(' ')?;
         let place = PLACES.into_iter().find(|place| table(*place) == current && chain(*place) == name)?;
-        let words = words(text);
+        let (packets, bytes, text) = counters(before, text)?;
+        let words = words(&text);
         let comment = after(&words, "--comment").and_then(Comment::of)?;
         let address = after(&words, "-d").or_else(|| after(&words, "-s")).and_then(host)?;
         let rule = read(place, comment, &words);
-        Some(Self { place, text: text.to_owned(), rule, address, packets, bytes })
+        Some(Self { place, text, rule, address, packets, bytes })
     }
 }
 
-/// `[packets:bytes] ` before the rest of a line; a line without them has had none.
-fn counters(line: &str) -> Option<(u64, u64, &str)> {
-    let Some(rest) = line.strip_prefix('[') else { return Some((0, 0, line)) };
-    let (counters, rest) = rest.split_once("] ")?;
-    let (packets, bytes) = counters.split_once(':')?;
-    Some((packets.parse().ok()?, bytes.parse().ok()?, rest))
+/// `[packets:bytes]` before the rule, or ` -c packets bytes -j` within it; and the rule without them.
+fn counters(before: &str, text: &str) -> Option<(u64, u64, String)> {
+    let number = |text: &str| text.parse::<u64>().ok();
+    if let Some((packets, bytes)) =
+        before.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.split_once(':'))
+    {
+        return Some((number(packets)?, number(bytes)?, text.to_owned()));
+    }
+    let Some((matches, rest)) = text.rsplit_once("-c ") else { return Some((0, 0, text.to_owned())) };
+    let mut rest = rest.splitn(3, ' ');
+    match (rest.next().and_then(number), rest.next().and_then(number), rest.next()) {
+        (Some(packets), Some(bytes), Some(target)) => Some((packets, bytes, format!("{matches}{target}"))),
+        _ => Some((0, 0, text.to_owned())),
+    }
 }
 
 /// Words between blanks; double quotes hold blanks, a backslash in them the next letter.
@@ -192,6 +203,14 @@ COMMIT
         assert_eq!((lines[1].place, lines[1].packets, lines[1].bytes), (Place::RawPrerouting, 7, 420));
         assert_eq!(lines[2].rule, None, "a limit is nothing we would have written");
         assert_eq!(lines[2].address, "169.254.20.10".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn counters_of_either_program() {
+        let saved = "*raw\n[7:420] -A OUTPUT -d 10.0.0.1/32 -m comment --comment \"NodeLocal DNS Cache: skip conntrack\" -j NOTRACK\n";
+        let listed = "*raw\n-P OUTPUT ACCEPT -c 1 2\n-A OUTPUT -d 10.0.0.1/32 -m comment --comment \"NodeLocal DNS Cache: skip conntrack\" -c 7 420 -j NOTRACK\n";
+        assert_eq!(parse(saved), parse(listed));
+        assert_eq!((parse(listed)[0].packets, parse(listed)[0].bytes), (7, 420));
     }
 
     #[test]

@@ -20,9 +20,9 @@
 //!
 //! # How it is done
 //!
-//! [`variant`] finds which iptables the node uses; [`expand`] makes rules from the rows; `iptables-save` says what is
+//! [`variant`] finds which iptables the node uses; [`expand`] makes rules from the rows; [`program`] asks what is
 //! there and [`line`](mod@line) reads it; [`difference`] compares; one `iptables-restore --noflush` for each family carries it
-//! out ([`program`]). A table changes at once, the three tables one after the other. The lock of iptables is
+//! out. A table changes at once, the three tables one after the other. The lock of iptables is
 //! waited for, five seconds at most. A process killed between reading and writing leaves either the old set or the new
 //! one, and the next start sees which.
 

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::program::{Programs, run};
+use super::program::{Programs, RUN, run};
 use super::rule::{Comment, Family};
 use crate::node::{Fault, FaultKind};
 
@@ -49,9 +49,10 @@ pub fn installed(path: &OsStr) -> Vec<Installed> {
         let programs: BTreeMap<_, _> = Family::ALL
             .into_iter()
             .filter_map(|family| {
-                let named = programs(path, &format!("{}-{variant}", family.program()));
-                let found =
-                    named.or_else(|| programs(path, family.program()).filter(|_| plain == Some(variant)))?;
+                let named = programs(path, variant, &format!("{}-{variant}", family.program()));
+                let found = named.or_else(|| {
+                    programs(path, variant, family.program()).filter(|_| plain == Some(variant))
+                })?;
                 Some((family, found))
             })
             .collect();
@@ -63,89 +64,91 @@ pub fn installed(path: &OsStr) -> Vec<Installed> {
 /// The variant that the node uses.
 ///
 /// As the images of Kubernetes find it: the one in which kubelet or kube-proxy have left their marks in the mangle
-/// table; else the one with more rules; else what the name `iptables` stands for. Our own rules do not count, or
-/// one wrong guess would hold for ever.
+/// table, nft first; else the one with more rules; else what the name `iptables` stands for. Our own rules do not
+/// count, or one wrong guess would hold for ever.
 ///
 /// # Errors
 /// None is installed, or none can be read.
 pub fn find(path: &OsStr) -> Result<Installed, Fault> {
-    let mut first = None;
-    let mut found = Vec::new();
-    for one in installed(path) {
-        match Use::of(&one) {
-            Ok(used) => found.push((used, one)),
-            Err(fault) => first = first.or(Some(fault)),
-        }
+    let mut installed = installed(path);
+    if let Some(marked) = installed.iter().position(Installed::has_marks) {
+        return Ok(installed.swap_remove(marked));
     }
     let plain = plain(path);
-    // The first of equals wins, and nft comes first.
-    let best = found.into_iter().reduce(|best, next| {
-        let rank = |(used, one): &(Use, Installed)| (used.kubernetes, used.rules, plain == Some(one.variant));
-        if rank(&next) > rank(&best) { next } else { best }
-    });
-    match (best, first) {
-        (Some((_, installed)), _) => Ok(installed),
-        (None, Some(fault)) => Err(fault),
-        (None, None) => Err(missing("iptables", path)),
+    let mut fault = missing("iptables", path);
+    let mut found: Vec<(usize, bool, Installed)> = Vec::new();
+    for one in installed {
+        match one.rules() {
+            Ok(rules) => found.push((rules, plain == Some(one.variant), one)),
+            Err(why) => fault = why,
+        }
     }
+    // The first of equals wins, and nft comes first.
+    let more = |best: (usize, bool, Installed), next: (usize, bool, Installed)| {
+        if (next.0, next.1) > (best.0, best.1) { next } else { best }
+    };
+    found.into_iter().reduce(more).map(|(_, _, one)| one).ok_or(fault)
 }
 
 /// Programs of iptables that are needed and not there.
 pub fn missing(name: &str, path: &OsStr) -> Fault {
     let what = format!(
-        "no {name} found (looked for {name}-save and {name}-restore, with -nft and -legacy, in {}); install the package \
+        "no {name} found (looked for {name}, {name}-save and {name}-restore, with -nft and -legacy, in {}); install the package \
          iptables, or use --firewall nftables, which needs no program",
         path.to_string_lossy()
     );
     Fault { kind: FaultKind::Rules, what }
 }
 
-/// How much a variant is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Use {
-    kubernetes: bool,
-    rules: usize,
+impl Installed {
+    /// Whether Kubernetes has left its marks in one of the families.
+    fn has_marks(&self) -> bool {
+        self.programs.values().any(|programs| programs.mangle().is_ok_and(|saved| marked(&saved)))
+    }
+
+    /// How many rules there are that are not ours. A family that cannot be read (a kernel without IPv6) has none; if
+    /// none can be read, that is an error.
+    fn rules(&self) -> Result<usize, Fault> {
+        let counts = self.programs.values().map(|programs| programs.saved().map(|saved| others(&saved)));
+        let sum = counts.reduce(|one, other| match (one, other) {
+            (Ok(one), Ok(other)) => Ok(one + other),
+            (one, other) => one.or(other),
+        });
+        sum.unwrap_or(Ok(0))
+    }
 }
 
-impl Use {
-    fn of(installed: &Installed) -> Result<Self, Fault> {
-        let mut all = Self::default();
-        for programs in installed.programs.values() {
-            let one = Self::read(&programs.saved()?);
-            all = Self { kubernetes: all.kubernetes || one.kubernetes, rules: all.rules + one.rules };
+/// Whether there is a mark of kubelet's or kube-proxy's in the mangle table.
+fn marked(saved: &str) -> bool {
+    let mut mangle = false;
+    saved.lines().any(|line| {
+        if let Some(table) = line.strip_prefix('*') {
+            mangle = table.trim() == "mangle";
         }
-        Ok(all)
-    }
+        mangle && (line.starts_with(":KUBE-IPTABLES-HINT ") || line.starts_with(":KUBE-KUBELET-CANARY "))
+    })
+}
 
-    fn read(saved: &str) -> Self {
-        let mut used = Self::default();
-        let mut mangle = false;
-        for line in saved.lines() {
-            if let Some(table) = line.strip_prefix('*') {
-                mangle = table.trim() == "mangle";
-            }
-            let mark = |chain: &str| line.strip_prefix(':').is_some_and(|rest| rest.starts_with(chain));
-            used.kubernetes |= mangle && (mark("KUBE-IPTABLES-HINT ") || mark("KUBE-KUBELET-CANARY "));
-            let ours = [Comment::Skip, Comment::Allow, Comment::FallBack]
-                .iter()
-                .any(|one| line.contains(one.text()));
-            used.rules += usize::from(line.contains("-A ") && !ours);
-        }
-        used
-    }
+/// Rules of others.
+fn others(saved: &str) -> usize {
+    let ours = |line: &str| {
+        [Comment::Skip, Comment::Allow, Comment::FallBack].iter().any(|one| line.contains(one.text()))
+    };
+    saved.lines().filter(|line| line.contains("-A ") && !ours(line)).count()
 }
 
 /// What `iptables` without an ending stands for; before 1.8 there was legacy only, and it did not say so.
 fn plain(path: &OsStr) -> Option<Variant> {
     let program = look_up(path, "iptables")?;
-    let version = run(&program, &["--version"], "").ok()?.output;
+    let version = run(&program, &["--version"], "", RUN).ok()?.output;
     Some(if version.contains("nf_tables") { Variant::Nft } else { Variant::Legacy })
 }
 
-fn programs(path: &OsStr, name: &str) -> Option<Programs> {
+fn programs(path: &OsStr, variant: Variant, name: &str) -> Option<Programs> {
+    let list = look_up(path, name)?;
     let save = look_up(path, &format!("{name}-save"))?;
     let restore = look_up(path, &format!("{name}-restore"))?;
-    Some(Programs { save, restore })
+    Some(Programs { variant, list, save, restore })
 }
 
 fn look_up(path: &OsStr, name: &str) -> Option<PathBuf> {
@@ -159,14 +162,14 @@ mod tests {
     #[test]
     fn marks_of_kubernetes_count_in_mangle_only() {
         let mark = ":KUBE-KUBELET-CANARY - [0:0]\n";
-        assert!(Use::read(&format!("*mangle\n{mark}COMMIT\n")).kubernetes);
-        assert!(!Use::read(&format!("*mangle\nCOMMIT\n*nat\n{mark}COMMIT\n")).kubernetes);
+        assert!(marked(&format!("*mangle\n{mark}COMMIT\n")));
+        assert!(!marked(&format!("*mangle\nCOMMIT\n*nat\n{mark}COMMIT\n")));
     }
 
     #[test]
     fn our_own_rules_do_not_count() {
         let saved = "*raw\n[0:0] -A OUTPUT -m comment --comment \"NodeLocal DNS Cache: skip conntrack\" -j NOTRACK\n[1:2] -A OUTPUT -j ACCEPT\n";
-        assert_eq!(Use::read(saved).rules, 1);
+        assert_eq!(others(saved), 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Locks, missing parts, no permission, two at once: what is said, and what stands then.
 
 use std::fs::File;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -25,8 +26,7 @@ fn the_variant_that_the_node_uses() {
         iptables(Family::V4, "legacy", "-t mangle -N KUBE-IPTABLES-HINT");
         assert_eq!(find(&both), Variant::Legacy, "kubelet's mark");
         iptables(Family::V4, "nft", "-t mangle -N KUBE-KUBELET-CANARY");
-        iptables(Family::V4, "nft", "-A INPUT -p tcp -j ACCEPT");
-        assert_eq!(find(&both), Variant::Nft, "marks in both, more rules in one");
+        assert_eq!(find(&both), Variant::Nft, "marks in both");
         assert_eq!(find(&Folder::of("legacy")), Variant::Legacy, "the image has one only");
         assert_eq!(find(&Folder::empty().plain("nft")), Variant::Nft, "under its short name");
         assert_eq!(find(&Folder::empty().plain("legacy")), Variant::Legacy);
@@ -75,7 +75,7 @@ fn without_the_capability() {
             let folder = Folder::of(variant);
             Folder::of(variant).find().up(&plan()).unwrap();
             for family in ["iptables", "ip6tables"] {
-                for program in ["-save", "-restore"] {
+                for program in ["", "-save", "-restore"] {
                     let name = format!("{family}-{variant}{program}");
                     let real = real(&name);
                     let drop = "setpriv --bounding-set=-net_admin,-net_raw --inh-caps=-net_admin,-net_raw";
@@ -184,6 +184,42 @@ fn a_start_after_a_kill_leaves_one_set() {
                 folder.find().up(&plan()).unwrap();
                 assert_eq!(all(variant).len(), 38, "after {bytes} bytes");
                 teardown_in(folder.path()).unwrap();
+            }
+        });
+    }
+}
+
+/// What the test below kills: rules up and down, again and again.
+#[test]
+#[ignore = "a process for `kills_at_any_moment` to kill"]
+fn up_and_down_for_ever() {
+    let path = std::env::var_os("SIDESTEP_TEST_PROGRAMS").expect("run by kills_at_any_moment");
+    loop {
+        let mut firewall = Iptables::find_in(&path).unwrap();
+        firewall.up(&plan()).unwrap();
+        firewall.down().unwrap();
+    }
+}
+
+#[test]
+fn kills_at_any_moment() {
+    for variant in VARIANTS {
+        alone(move || {
+            let folder = Folder::of(variant);
+            for kill in 0..20 {
+                let mut victim = Command::new(std::env::current_exe().unwrap())
+                    .args(["--exact", "iptables::trouble::up_and_down_for_ever", "--ignored", "--quiet"])
+                    .env("SIDESTEP_TEST_PROGRAMS", folder.path())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap();
+                std::thread::sleep(Duration::from_millis(100 + 7 * kill));
+                assert!(victim.try_wait().unwrap().is_none(), "it ended by itself");
+                victim.kill().unwrap();
+                victim.wait().unwrap();
+                folder.find().up(&plan()).unwrap();
+                assert_eq!(all(variant).len(), 38, "{variant}, kill {kill}");
             }
         });
     }
