@@ -169,6 +169,30 @@ fn two_starts_at_once_leave_one_set() {
     }
 }
 
+/// The last program of a run that was killed has waited for the lock, and writes the same after we have.
+#[test]
+fn a_late_writer_is_tidied_up_after() {
+    for variant in VARIANTS {
+        alone(move || {
+            let folder = Folder::of(variant);
+            for family in ["iptables", "ip6tables"] {
+                let name = format!("{family}-{variant}-restore");
+                let (real, late) = (real(&name), folder.lock().with_extension(family));
+                let body = format!(
+                    "input=$(cat); again() {{ printf '%s\\n' \"$input\" | {} \"$@\"; }}
+                    [ -e {late} ] || {{ touch {late}; again \"$@\"; }}
+                    again \"$@\"",
+                    real.display(),
+                    late = late.display(),
+                );
+                folder.script(&name, &body);
+            }
+            folder.find().up(&plan()).unwrap();
+            assert_eq!(all(variant).len(), 38);
+        });
+    }
+}
+
 /// As a kill does it: between two tables, and with a script half written.
 #[test]
 fn a_start_after_a_kill_leaves_one_set() {
