@@ -1,4 +1,4 @@
-//! From the rows of [`rules`](crate::node::rules) and a plan to rules of iptables.
+//! From the rows of [`rules`] and a plan to rules of iptables.
 //!
 //! What iptables cannot say is left out: sets that packets fill ([`Action::Refresh`], [`Action::Remember`]), and with
 //! them `notrack_upstream`, which needs nftables. [`Match::Answering`] becomes `-m socket` in PREROUTING, the only

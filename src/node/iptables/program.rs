@@ -4,10 +4,11 @@
 //! a limit on time; what we need is `iptables-save` and `iptables-restore` of a variant that we have chosen, with an
 //! input, and it has none of that.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::line::{self, Line};
@@ -119,42 +120,63 @@ pub fn run(program: &Path, arguments: &[&str], input: &str, limit: Duration) -> 
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| other(format!("{} could not be run: {error}", program.display())))?;
-    let output = drain(child.stdout.take());
-    let errors = drain(child.stderr.take());
-    feed(&mut child, input);
-    let left = || until.saturating_duration_since(Instant::now());
-    let texts = output.recv_timeout(left()).and_then(|output| Ok((output, errors.recv_timeout(left())?)));
-    let Ok((output, errors)) = texts else {
-        // A program that cannot even be killed (it waits within the kernel) is left to init.
-        let _ = child.kill();
-        let _ = child.try_wait();
-        return Err(other(format!("{} did not end within {limit:?} and was stopped", program.display())));
-    };
-    // Both its outputs are closed: it ends now.
-    let status = child.wait().map_err(|error| other(format!("{}: {error}", program.display())))?;
-    Ok(Ended { success: status.success(), code: status.code(), output, errors })
+    match talk(&mut child, input, until) {
+        // Both its outputs are closed: it ends now.
+        Ok((output, errors)) => {
+            let status = child.wait().map_err(|error| other(format!("{}: {error}", program.display())))?;
+            Ok(Ended { success: status.success(), code: status.code(), output, errors })
+        }
+        Err(Unheard::Slow) => {
+            stop(child);
+            Err(other(format!("{} did not end within {limit:?} and was stopped", program.display())))
+        }
+        Err(Unheard::NoThread(error)) => {
+            stop(child);
+            Err(other(format!("{} could not be run: no thread to listen to it: {error}", program.display())))
+        }
+    }
 }
 
-/// Reads to the end, on a thread of its own: a program may fill both of its pipes.
-fn drain(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+/// Why a program was not heard to the end.
+enum Unheard {
+    Slow,
+    NoThread(io::Error),
+}
+
+/// A program that cannot even be killed (it waits within the kernel) is left to init.
+fn stop(mut child: Child) {
+    let _ = child.kill();
+    let _ = child.try_wait();
+}
+
+/// Hands over the input and hears both outputs, each on a thread of its own: a program that waits for a lock reads
+/// later, and one that prints may fill either pipe.
+fn talk(child: &mut Child, input: &str, until: Instant) -> Result<(String, String), Unheard> {
+    let output = drain(child.stdout.take()).map_err(Unheard::NoThread)?;
+    let errors = drain(child.stderr.take()).map_err(Unheard::NoThread)?;
+    if let Some(mut pipe) = child.stdin.take() {
+        let input = input.to_owned();
+        // A program that has failed reads no more; its status says so.
+        let feed = move || drop(pipe.write_all(input.as_bytes()));
+        thread::Builder::new().spawn(feed).map_err(Unheard::NoThread)?;
+    }
+    let left = || until.saturating_duration_since(Instant::now());
+    let heard = |pipe: mpsc::Receiver<String>| pipe.recv_timeout(left()).map_err(|_| Unheard::Slow);
+    Ok((heard(output)?, heard(errors)?))
+}
+
+/// Everything that comes out of a pipe, when it is closed.
+fn drain(pipe: Option<impl Read + Send + 'static>) -> io::Result<mpsc::Receiver<String>> {
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
+    let read = move || {
         let mut bytes = Vec::new();
         if let Some(pipe) = pipe {
             let _ = pipe.take(OUTPUT).read_to_end(&mut bytes);
         }
         let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
-    });
-    receiver
-}
-
-/// Writes the input, on a thread of its own: a program that waits for a lock reads later.
-fn feed(child: &mut Child, input: &str) {
-    if let Some(mut pipe) = child.stdin.take() {
-        let input = input.to_owned();
-        // A program that has failed reads no more; its status says so.
-        std::thread::spawn(move || drop(pipe.write_all(input.as_bytes())));
-    }
+    };
+    thread::Builder::new().spawn(read)?;
+    Ok(receiver)
 }
 
 fn other(what: String) -> Fault {
