@@ -1,9 +1,14 @@
 //! Our tables in nftables, with `nft` and `iptables-nft` as witnesses.
 
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
+
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use sidestep::node::nftables::{self, Nftables};
+use sidestep::node::rules::ARMED;
 use sidestep::node::{DriftKind, Firewall, Plan};
 
-use super::namespace::alone;
+use super::namespace::{alone, ip};
 use super::network::{Network, V4, V6, ask, ask_tcp, plan, sh};
 
 /// Our tables as `nft` lists them, without what counts and what runs down.
@@ -102,17 +107,73 @@ fn what_others_change_is_put_back() {
 #[test]
 fn a_changed_plan_keeps_what_the_sets_have_learned() {
     alone(|| {
+        ip(&format!("addr add {V4}/32 dev lo"));
         let mut ours = Nftables::open().unwrap();
         ours.up(&plan()).unwrap();
+        // What leaves from our address and port is an answer.
+        UdpSocket::bind((V4, 53)).unwrap().send_to(b"!", (V4, 9)).unwrap();
+        let live = || nftables::read().unwrap().live.iter().map(|(address, _)| *address).collect::<Vec<_>>();
+        assert_eq!(live(), [V4.parse::<IpAddr>().unwrap()]);
+        let handles = || sh("nft -a list table inet sidestep | grep -E '(set|chain) .*handle'");
+        let before = handles();
         let other = Plan { addresses: vec![V4.parse().unwrap()], http_ports: vec![], ..plan() };
-        let handle = || sh("nft -a list tables | grep 'inet sidestep '");
-        let before = handle();
         ours.up(&other).unwrap();
-        assert_eq!(handle(), before, "the table was refilled, not replaced");
+        assert_eq!(handles(), before, "the table was refilled, not replaced");
+        assert_eq!(live().len(), 1);
         let text = listed();
         assert!(!text.contains(V6) && !text.contains("8080") && text.contains(V4), "{text}");
         ours.up(&Plan { fallbacks: vec![], ..other }).unwrap();
         assert!(!sh("nft list tables").contains("failopen"), "nowhere to fall back to");
+    });
+}
+
+#[test]
+fn the_sleeping_rows_are_armed_anew() {
+    alone(|| {
+        let mut ours = Nftables::open().unwrap();
+        ours.up(&plan()).unwrap();
+        let left = || nftables::read().unwrap().armed.iter().map(|(_, left)| *left).collect::<Vec<_>>();
+        std::thread::sleep(Duration::from_millis(60));
+        let before = left();
+        assert!(before.iter().all(|left| *left < ARMED - Duration::from_millis(50)), "{before:?}");
+        ours.rearm().unwrap();
+        assert!(left().iter().zip(&before).all(|(now, before)| now > before), "{before:?}, {:?}", left());
+        sh("nft flush ruleset");
+        ours.rearm().unwrap();
+    });
+}
+
+#[test]
+fn without_the_right_to_we_say_what_is_needed() {
+    alone(|| {
+        set_capabilities(
+            None,
+            CapabilitySets {
+                effective: CapabilitySet::empty(),
+                permitted: CapabilitySet::empty(),
+                inheritable: CapabilitySet::empty(),
+            },
+        )
+        .unwrap();
+        let said = Nftables::open().unwrap_err().what;
+        assert!(said.contains("CAP_NET_ADMIN") && said.contains("--firewall none"), "{said}");
+        let said = nftables::teardown().unwrap_err();
+        assert!(said.iter().all(|fault| fault.what.contains("CAP_NET_ADMIN")), "{said:?}");
+    });
+}
+
+#[test]
+fn a_legacy_filter_table_is_warned_of() {
+    alone(|| {
+        let mut ours = Nftables::open().unwrap();
+        ours.up(&plan()).unwrap();
+        assert_eq!(ours.warnings(), &[] as &[String]);
+        sh("iptables-legacy -P INPUT DROP");
+        ours.check(&plan()).unwrap();
+        let [warning] = ours.warnings() else { panic!("{:?}", ours.warnings()) };
+        let rows = warning.split_once("need: ").unwrap().1.to_owned();
+        sh(&rows);
+        assert_eq!(sh("iptables-legacy -S").matches("NodeLocal").count(), 4);
     });
 }
 
@@ -197,8 +258,9 @@ fn behind(rules: &'static str, chains: &[&str]) -> (Network, Nftables) {
     let network = Network::new();
     let servers = network.serve_node();
     let chains: Vec<String> = chains.iter().map(|chain| (*chain).to_owned()).collect();
+    network.node.run(move || drop(sh(rules)));
+    network.pod.run(|| assert_eq!(ask(V4), None, "it is dropped"));
     let ours = network.node.run(move || {
-        sh(rules);
         let mut ours = Nftables::open().unwrap();
         ours.up(&plan()).unwrap();
         ours.up(&plan()).unwrap();
@@ -227,12 +289,12 @@ fn a_drop_policy_of_nftables_lets_us_through() {
     let (_network, _ours) = behind(
         "nft -f - <<'END'
 table inet firewall {
-    chain in { type filter hook input priority 0; policy drop; ct state established,related accept; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; }
-    chain out { type filter hook output priority 0; policy drop; ct state established,related accept; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; meta mark 0x53 accept; }
-    chain fwd { type filter hook forward priority 0; policy drop; }
+    chain in { type filter hook input priority 0; policy drop; iifname lo accept; ct state established,related accept; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; }
+    chain out { type filter hook output priority 0; policy drop; ct state established,related accept; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; oifname lo accept; }
+    chain forwarded { type filter hook forward priority 0; policy drop; }
 }
 table inet firewalld {
-    chain filter_INPUT { type filter hook input priority 10; ct state established,related accept; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; jump zones; }
+    chain filter_INPUT { type filter hook input priority 10; iifname lo accept; ct state established,related accept; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; jump zones; }
     chain zones { counter reject with icmpx admin-prohibited; }
     chain filter_OUTPUT { type filter hook output priority 10; ip daddr 10.9.9.9 drop; }
 }
@@ -246,12 +308,13 @@ fn a_drop_policy_of_iptables_lets_us_through_and_stays_its_own() {
     let _turn = super::turn();
     let (network, _ours) = behind(
         "for program in iptables-nft ip6tables-nft; do
+            $program -A INPUT -i lo -j ACCEPT
             $program -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
             $program -P INPUT DROP
         done
         ip6tables-nft -A INPUT -p icmpv6 -j ACCEPT
         iptables-nft -N ENDPOINT
-        iptables-nft -A OUTPUT -m mark --mark 0x53 -j ACCEPT
+        iptables-nft -A OUTPUT -o lo -j ACCEPT
         iptables-nft -A OUTPUT -j ENDPOINT
         iptables-nft -A ENDPOINT -m comment --comment 'no profile matched' -j DROP",
         &["ip filter INPUT", "ip filter OUTPUT", "ip6 filter INPUT"],

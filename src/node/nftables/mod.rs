@@ -211,18 +211,24 @@ impl Firewall for Nftables {
 
     /// The sleeping rows come first: when NOTRACK begins, there is already something beneath it.
     fn up(&mut self, plan: &Plan) -> Result<(), Fault> {
-        self.check(plan).map(|_| ())
+        self.check(plan)?;
+        self.rearm()
     }
 
     fn check(&mut self, plan: &Plan) -> Result<Vec<Drift>, Fault> {
         self.warnings = legacy_warnings(plan);
-        let mut drift = Vec::new();
-        let mut add = |kind, all: Vec<String>| drift.extend(all.into_iter().map(|what| Drift { kind, what }));
         // Known before the first step, so that `rearm` and `down` after a failure know what there may be.
         self.plan = Some(plan.clone());
-        add(DriftKind::FailOpen, self.fail_open(plan)?);
-        add(DriftKind::Rules, self.accept(plan)?);
-        add(DriftKind::Rules, self.own(plan)?);
+        // One that fails does not keep the others from being right.
+        let steps = [
+            (DriftKind::FailOpen, self.fail_open(plan)),
+            (DriftKind::Rules, self.accept(plan)),
+            (DriftKind::Rules, self.own(plan)),
+        ];
+        let mut drift = Vec::new();
+        for (kind, repaired) in steps {
+            drift.extend(repaired?.into_iter().map(|what| Drift { kind, what }));
+        }
         Ok(drift)
     }
 

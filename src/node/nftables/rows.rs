@@ -255,3 +255,63 @@ enum Direction {
     /// The pod did.
     Theirs,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::rules::{ROWS, SLEEPING};
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    fn plan(addresses: &[&str], fallbacks: &[&str]) -> Plan {
+        Plan {
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            dns_port: 53,
+            http_ports: vec![8080, 9253],
+            fallbacks: fallbacks.iter().map(|server| server.parse().unwrap()).collect(),
+            notrack_upstream: false,
+            upstream_idle: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn a_row_is_written_for_each_family_port_and_server() {
+        let one = plan(&["169.254.20.10", "169.254.20.11"], &[]);
+        let both = plan(&["169.254.20.10", "fd00::a"], &["10.0.0.1:53", "10.0.0.2:53", "[fd00::1]:53"]);
+        let count = |rows, place, plan: &Plan| rules(rows, place, plan, Spread::Hash).len();
+        assert_eq!(count(ROWS, Place::RawPrerouting, &one), 2);
+        assert_eq!(count(ROWS, Place::RawPrerouting, &both), 4);
+        assert_eq!(count(ROWS, Place::RawOutput, &one), 6 + 2 * 2);
+        assert_eq!(count(SLEEPING, Place::NatPrerouting, &one), 0);
+        assert_eq!(count(SLEEPING, Place::NatPostrouting, &one), 0);
+        assert_eq!(count(SLEEPING, Place::NatPrerouting, &both), 2 * (2 + 1));
+        assert_eq!(count(SLEEPING, Place::NatPostrouting, &both), 2);
+        assert_eq!(rules(SLEEPING, Place::NatOutput, &both, Spread::First).len(), 2 * (1 + 1));
+        let upstream = Plan { notrack_upstream: true, ..one };
+        assert_eq!(count(ROWS, Place::RawPrerouting, &upstream), 2 + 2);
+        assert_eq!(count(ROWS, Place::RawOutput, &upstream), 10 + 2 + 1);
+    }
+
+    #[test]
+    fn the_order_of_the_servers_does_not_matter() {
+        let some = plan(&["169.254.20.10"], &["10.0.0.1:53", "10.0.0.2:53"]);
+        let other = plan(&["169.254.20.10"], &["10.0.0.2:53", "10.0.0.1:53", "10.0.0.2:53"]);
+        let rules = |plan| rules(SLEEPING, Place::NatPrerouting, plan, Spread::Hash);
+        assert_eq!(rules(&some), rules(&other));
+    }
+
+    #[test]
+    fn no_two_rules_are_taken_for_one_another_and_reasons_fit() {
+        let mut all = plan(&["169.254.20.10", "fd00::a"], &["10.0.0.1:53", "10.0.0.2:53", "[fd00::1]:53"]);
+        all.notrack_upstream = true;
+        for place in [Place::RawPrerouting, Place::RawOutput, Place::NatPrerouting, Place::NatPostrouting] {
+            let both =
+                [rules(ROWS, place, &all, Spread::Hash), rules(SLEEPING, place, &all, Spread::Hash)].concat();
+            let prints: HashSet<_> = both.iter().map(|rule| rule.note().fingerprint).collect();
+            assert_eq!(prints.len(), both.len());
+            for rule in both {
+                assert_eq!(Note::read(&rule.note().bytes()).comment, rule.reason, "cut off");
+            }
+        }
+    }
+}
