@@ -3,7 +3,7 @@
 //! ```text
 //! pod 10.1.0.2 --- 10.1.0.1 node 10.2.0.1 --- 10.2.0.2, 10.2.0.3 cluster DNS
 //!     fd01::2      fd01::1       fd02::1      fd02::2,  fd02::3
-//!                  169.254.20.10, fd00:53::10 (on lo)
+//!                  169.254.20.10, fd00:53::10 (on lo)  the same, as on every node
 //! ```
 //!
 //! Servers answer everything, over UDP and TCP, with a name that tells who answered.
@@ -52,14 +52,16 @@ impl Network {
                 ip(&format!("addr add fd0{net}::1/64 dev {link} nodad"));
                 ip(&format!("link set {link} up"));
             }
-            ip(&format!("addr add {V4}/32 dev lo"));
-            ip(&format!("addr add {V6}/128 dev lo nodad"));
+            hold();
             for file in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
                 std::fs::write(format!("/proc/sys/net/{file}"), "1").unwrap();
             }
         });
         pod.run(|| attach("1", &["2"]));
-        cluster.run(|| attach("2", &["2", "3"]));
+        cluster.run(|| {
+            attach("2", &["2", "3"]);
+            hold();
+        });
         Self { node, pod, cluster }
     }
 
@@ -100,6 +102,12 @@ impl Network {
         });
         stop
     }
+}
+
+/// Every node has our addresses: so an answer to one does not leave the node where the server is.
+fn hold() {
+    ip(&format!("addr add {V4}/32 dev lo"));
+    ip(&format!("addr add {V6}/128 dev lo nodad"));
 }
 
 fn attach(net: &str, hosts: &[&str]) {

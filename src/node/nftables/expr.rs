@@ -152,6 +152,8 @@ fn data(kind: u16, value: &[u8]) -> Vec<u8> {
     attribute(kind | NESTED, &attribute(DATA_VALUE, value))
 }
 
+// The names are the rows' own: `Match::To`, `Match::From`.
+#[allow(clippy::wrong_self_convention)]
 impl Expressions {
     /// None yet.
     pub(crate) fn new() -> Self {

@@ -113,10 +113,9 @@ impl Nftables {
     fn own(&mut self, plan: &Plan) -> Result<Vec<String>, Fault> {
         let table = table::Table::own(plan, self.flags);
         let actual = self.actual(OWN)?;
-        if let Some(owner) = actual.as_ref().and_then(|actual| actual.table().owner) {
-            if owner != self.port {
-                return Err(held(owner));
-            }
+        let owner = actual.as_ref().and_then(|actual| actual.table().owner);
+        if let Some(other) = owner.filter(|owner| *owner != self.port) {
+            return Err(held(other));
         }
         Ok(self.put(&table, actual.as_ref())?)
     }

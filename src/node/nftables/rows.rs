@@ -129,10 +129,8 @@ impl Writer<'_> {
         for one in self.row.matches {
             self.matches(*one, &mut out);
         }
-        if let Some(Part { index, count, .. }) = part.filter(|part| part.count > 1) {
-            if let Some(family) = self.family {
-                out.socket_part(family, index, count);
-            }
+        if let (Some(part), Some(family)) = (part.filter(|part| part.count > 1), self.family) {
+            out.socket_part(family, part.index, part.count);
         }
         out.counter();
         self.action(part, &mut out);
