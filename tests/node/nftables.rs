@@ -1,7 +1,9 @@
 //! Our tables in nftables, with `nft` and `iptables-nft` as witnesses.
 
+use std::io::Write;
 use std::net::{IpAddr, UdpSocket};
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use sidestep::node::nftables::{self, Nftables};
@@ -168,12 +170,13 @@ fn a_legacy_filter_table_is_warned_of() {
         let mut ours = Nftables::open().unwrap();
         ours.up(&plan()).unwrap();
         assert_eq!(ours.warnings(), &[] as &[String]);
-        sh("iptables-legacy -P INPUT DROP");
+        // Without a lock in /run, which not everybody may write to.
+        sh("XTABLES_LOCKFILE=/dev/null iptables-legacy -P INPUT DROP");
         ours.check(&plan()).unwrap();
         let [warning] = ours.warnings() else { panic!("{:?}", ours.warnings()) };
         let rows = warning.split_once("need: ").unwrap().1.to_owned();
-        sh(&rows);
-        assert_eq!(sh("iptables-legacy -S").matches("NodeLocal").count(), 4);
+        sh(&rows.replace("iptables-legacy", "XTABLES_LOCKFILE=/dev/null iptables-legacy"));
+        assert_eq!(sh("XTABLES_LOCKFILE=/dev/null iptables-legacy -S").matches("NodeLocal").count(), 4);
     });
 }
 
@@ -361,5 +364,32 @@ fn our_rows_in_others_chains_do_not_pile_up_and_go_with_us() {
             !left.contains("NodeLocal") && left.contains("--dport 22") && left.contains("--dport 23"),
             "{left}"
         );
+    });
+}
+
+#[test]
+fn a_chain_that_only_its_owner_can_change_is_warned_of() {
+    alone(|| {
+        let mut owner =
+            Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let rules = "add table inet theirs { flags owner; }
+            add chain inet theirs in { type filter hook input priority 0; policy drop; }\n";
+        owner.stdin.as_mut().unwrap().write_all(rules.as_bytes()).unwrap();
+        let start = Instant::now();
+        while !sh("nft list ruleset").contains("chain in") {
+            assert!(start.elapsed() < Duration::from_secs(5), "nft made no table");
+        }
+        let mut ours = Nftables::open().unwrap();
+        ours.up(&plan()).unwrap();
+        let [warning] = ours.warnings() else { panic!("{:?}", ours.warnings()) };
+        assert!(warning.contains("inet theirs in drops"), "{warning}");
+        assert!(warning.contains(&format!("belongs to process {}", owner.id())), "{warning}");
+        // The rows that it names are nft's.
+        sh("nft 'add table inet x; add chain inet x in'");
+        let rows = warning.split_once("would: ").unwrap().1.replace("inet theirs in", "inet x in");
+        sh(&rows);
+        assert_eq!(sh("nft list chain inet x in").matches("accept").count(), 4);
+        drop(owner.stdin.take());
+        owner.wait().unwrap();
     });
 }

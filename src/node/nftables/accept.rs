@@ -4,7 +4,6 @@
 //! lists, saves and restores them; other chains get native ones. No sets: those are ours and in our table.
 
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
 use super::dump::Chain;
 use super::expr::{Compare, Expressions, IpFamily, Verdict};
@@ -32,6 +31,8 @@ pub(super) struct Accept {
     pub(super) compat: Option<u8>,
     /// What stands beside it.
     pub(super) note: Note,
+    /// What it does, in nft's words.
+    pub(super) words: String,
 }
 
 /// Whether it is a chain of iptables-nft.
@@ -68,6 +69,7 @@ pub(super) fn accepts(chain: &Chain, plan: &Plan) -> Vec<Accept> {
 fn accept(chain: &Chain, matches: &[Match], address: Option<IpAddr>, port: u16) -> Accept {
     let xtables = is_xtables(chain);
     let mut out = Expressions::new();
+    let mut words = String::new();
     let protocol = matches.iter().find_map(|one| match one {
         Match::Udp => Some(UDP),
         Match::Tcp => Some(TCP),
@@ -81,18 +83,20 @@ fn accept(chain: &Chain, matches: &[Match], address: Option<IpAddr>, port: u16) 
     }
     for one in matches {
         match (one, address) {
-            (Match::To(_), Some(address)) if xtables => {
+            (Match::To(_), Some(address)) => {
                 out.to_address(address);
-                xt_ports(&mut out, protocol, 0..=u16::MAX, port..=port);
+                ports(&mut out, xtables, protocol, (None, Some(port)));
+                words = spelled(address, "daddr", protocol, "dport", port);
             }
-            (Match::From(_), Some(address)) if xtables => {
+            (Match::From(_), Some(address)) => {
                 out.from_address(address);
-                xt_ports(&mut out, protocol, port..=port, 0..=u16::MAX);
+                ports(&mut out, xtables, protocol, (Some(port), None));
+                words = spelled(address, "saddr", protocol, "sport", port);
             }
-            (Match::OwnUpstream, _) if xtables => xt_mark(&mut out, UPSTREAM_MARK),
-            (Match::To(_), Some(address)) => _ = out.to_address(address).to_port(port),
-            (Match::From(_), Some(address)) => _ = out.from_address(address).from_port(port),
-            (Match::OwnUpstream, _) => _ = out.mark(Compare::Equal, UPSTREAM_MARK),
+            (Match::OwnUpstream, _) => {
+                mark(&mut out, xtables, UPSTREAM_MARK);
+                words = format!("meta mark {UPSTREAM_MARK:#x} accept");
+            }
             _ => {}
         }
     }
@@ -102,7 +106,44 @@ fn accept(chain: &Chain, matches: &[Match], address: Option<IpAddr>, port: u16) 
     out.counter().verdict(Verdict::Accept);
     // Where the comment is an expression, a second one beside the rule would be listed as well.
     let note = Note::new(if xtables { "" } else { COMMENT }, &out);
-    Accept { expressions: out, compat: protocol.filter(|_| xtables), note }
+    Accept { expressions: out, compat: protocol.filter(|_| xtables), note, words }
+}
+
+fn spelled(address: IpAddr, end: &str, protocol: Option<u8>, side: &str, port: u16) -> String {
+    let family = if address.is_ipv4() { "ip" } else { "ip6" };
+    let protocol = if protocol == Some(TCP) { "tcp" } else { "udp" };
+    format!("{family} {end} {address} {protocol} {side} {port} accept")
+}
+
+/// It comes from and goes to these ports, if one is said; as xtables or as nft write it.
+fn ports(out: &mut Expressions, xtables: bool, protocol: Option<u8>, (from, to): (Option<u16>, Option<u16>)) {
+    if xtables {
+        // `struct xt_udp`, `struct xt_tcp`: ranges of ports; then no TCP options, no flags, no inversion.
+        let range = |port: Option<u16>| port.map_or([0, u16::MAX], |port| [port, port]);
+        let ports = [range(from), range(to)].concat();
+        let info: Vec<u8> = ports.iter().flat_map(|port| port.to_ne_bytes()).collect();
+        match protocol {
+            Some(TCP) => xt(out, "tcp", 0, [info, vec![0; 4]].concat()),
+            _ => xt(out, "udp", 0, [info, vec![0; 1]].concat()),
+        }
+        return;
+    }
+    if let Some(port) = from {
+        out.from_port(port);
+    }
+    if let Some(port) = to {
+        out.to_port(port);
+    }
+}
+
+/// It has this mark; as xtables or as nft write it.
+fn mark(out: &mut Expressions, xtables: bool, mark: u32) {
+    if xtables {
+        // `struct xt_mark_mtinfo1`: mark, mask, no inversion.
+        xt(out, "mark", 1, [mark.to_ne_bytes(), u32::MAX.to_ne_bytes(), [0; 4]].concat());
+    } else {
+        out.mark(Compare::Equal, mark);
+    }
 }
 
 /// Appends an expression of xtables; its data is padded to eight bytes (XT_ALIGN).
@@ -110,21 +151,6 @@ fn xt(out: &mut Expressions, name: &str, revision: u32, mut info: Vec<u8>) {
     info.resize(info.len().next_multiple_of(8), 0);
     let name = [name.as_bytes(), b"\0"].concat();
     out.push("match", &[attribute(1, &name), attribute(2, &revision.to_be_bytes()), attribute(3, &info)]);
-}
-
-/// `struct xt_udp`, `struct xt_tcp`: ranges of source and destination ports; no TCP options, no flags, no inversion.
-fn xt_ports(out: &mut Expressions, protocol: Option<u8>, from: RangeInclusive<u16>, to: RangeInclusive<u16>) {
-    let ports = [*from.start(), *from.end(), *to.start(), *to.end()];
-    let info: Vec<u8> = ports.iter().flat_map(|port| port.to_ne_bytes()).collect();
-    match protocol {
-        Some(TCP) => xt(out, "tcp", 0, [info, vec![0; 4]].concat()),
-        _ => xt(out, "udp", 0, [info, vec![0; 1]].concat()),
-    }
-}
-
-/// `struct xt_mark_mtinfo1`: mark, mask, no inversion.
-fn xt_mark(out: &mut Expressions, mark: u32) {
-    xt(out, "mark", 1, [mark.to_ne_bytes(), u32::MAX.to_ne_bytes(), [0; 4]].concat());
 }
 
 /// `struct xt_comment_info`: 256 bytes.

@@ -126,6 +126,13 @@ pub(super) fn repair(dropping: &Dropping, plan: &Plan) -> Vec<Step> {
     steps
 }
 
+/// What a person types to put our rows there.
+pub(super) fn by_hand(chain: &Chain, plan: &Plan) -> String {
+    let rows = accepts(chain, plan);
+    let lines = rows.iter().map(|accept| format!("nft insert rule {} {}", describe(chain), accept.words));
+    lines.collect::<Vec<_>>().join("; ")
+}
+
 /// The steps that take away whatever is ours in this chain.
 pub(super) fn remove(dropping: &Dropping) -> Vec<Step> {
     let ours = dropping.rules.iter().filter(|rule| is_ours(rule));

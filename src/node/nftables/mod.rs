@@ -168,21 +168,35 @@ impl Nftables {
 
     /// Puts our accept rows into the chains of others that drop, and says where they were not.
     fn accept(&mut self, plan: &Plan) -> Result<Vec<String>, Fault> {
-        let chains = foreign::chains(&mut self.socket, Which::Dropping)
-            .map_err(|error| fault("looking at the filter chains of others", &error))?;
+        let looking = |error| fault("looking at the filter chains of others", &error);
+        let chains = foreign::chains(&mut self.socket, Which::Dropping).map_err(looking)?;
+        let tables = dump::tables(&mut self.socket).map_err(looking)?;
         let mut repaired = Vec::new();
         for dropping in &chains {
+            let chain = &dropping.chain;
             let steps = foreign::repair(dropping, plan);
             if steps.is_empty() {
                 continue;
             }
-            let chain = foreign::describe(&dropping.chain);
+            let ours = |table: &&dump::Table| table.family == chain.family && table.name == chain.table;
+            let owner = tables.iter().find(ours).and_then(|table| table.owner);
+            let name = foreign::describe(chain);
+            let by_hand = foreign::by_hand(chain, plan);
+            if let Some(owner) = owner {
+                let owner = Owner::find(owner);
+                self.warn(Some(format!(
+                    "the chain {name} drops what it does not know, and belongs to {owner}, who alone can change it. \
+                     Have it accept DNS, if it does not (firewalld: firewall-cmd --permanent --add-service=dns, \
+                     firewall-cmd --reload), as these rows would: {by_hand}"
+                )));
+                continue;
+            }
             match commit(&mut self.socket, steps) {
-                Ok(()) => repaired.push(format!("the chain {chain}, which drops, lacked our accept rows")),
+                Ok(()) => repaired.push(format!("the chain {name}, which drops, lacked our accept rows")),
                 Err(refusal) => {
                     let fault = Fault::from(refusal);
                     self.warn(Some(format!(
-                        "{fault}. Untracked queries are dropped there until it accepts them"
+                        "{fault}. Untracked queries are dropped there without: {by_hand}"
                     )));
                 }
             }
