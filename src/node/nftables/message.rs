@@ -147,23 +147,12 @@ pub(crate) fn delete_table(family: Family, name: &str) -> Message {
 
 /// Makes a chain at a hook, of type `filter` or `nat`, that lets packets pass; does nothing if it is there.
 pub(crate) fn new_chain(family: Family, table: &str, name: &str, kind: &str, hook: Hook) -> Message {
-    new_chain_with(family, table, name, kind, hook, super::expr::Verdict::Accept)
-}
-
-/// Makes a chain at a hook with a verdict for what comes to its end; does nothing if it is there.
-pub(crate) fn new_chain_with(
-    family: Family,
-    table: &str,
-    name: &str,
-    kind: &str,
-    hook: Hook,
-    policy: super::expr::Verdict,
-) -> Message {
+    const NF_ACCEPT: u32 = 1;
     let mut message = message(Kind::NewChain, NLM_F_CREATE, family);
     message.text(1, table).text(3, name).nest(4, |m| {
         m.network(1, hook.number).put(2, &hook.priority.to_be_bytes());
     });
-    message.network(5, policy as u32).text(7, kind);
+    message.network(5, NF_ACCEPT).text(7, kind);
     message
 }
 

@@ -1,25 +1,31 @@
 //! The rules in nftables, over netlink; no program is run.
 //!
-//! Two tables of family `inet` ([`table`]), made from the rows of [`rules`](super::rules) ([`rows`]). One socket
+//! Two tables of family `inet` (`table`), made from the rows of [`rules`](super::rules) (`rows`). One socket
 //! does everything for as long as the process lives, because `inet sidestep` belongs to it: the kernel takes the
 //! table away as it closes the socket, and until then nobody else can change it. Descriptors of a process that ends
 //! are closed from the highest number on, and closing many sockets takes time; so this one has the highest number,
 //! or clients would ask a process that is gone for as long as that takes.
 //!
+//! Where it falls short: a TCP connection that a client opened to the cluster DNS while we were gone is reset when
+//! we are back, since its packets come to us then; clients open another. And we cannot see iptables-legacy's tables.
+//!
 //! | file | what it holds |
 //! |---|---|
-//! | `expr` | expressions: what a rule is made of |
+//! | `expr`, `phrases` | expressions, what a rule is made of; what several of them say |
 //! | `message` | messages: tables, chains, sets, elements, rules |
 //! | `note` | comment and fingerprint beside a rule |
 //! | `rows` | from a row of the plan to expressions |
-//! | `table` | our two tables: planned, read back, compared, made so |
+//! | `table`, `difference` | our two tables: as planned and made so; as they are, compared |
 //! | `foreign`, `accept` | other programs' chains that drop, and our accept rows in them |
+//! | `teardown` | taking away |
 //! | `dump` | reading back |
 //! | `overview` | what `status` and `doctor` show |
 //! | `events` | others have changed something |
+//! | `legacy` | iptables-legacy's filter table, which cannot be seen from here |
 //! | `owner`, `fault` | who holds a table; what went wrong, and what to do |
 
 mod accept;
+mod difference;
 mod dump;
 mod events;
 pub(crate) mod expr;
@@ -30,8 +36,10 @@ pub(crate) mod message;
 pub(crate) mod note;
 mod overview;
 mod owner;
+mod phrases;
 mod rows;
 mod table;
+mod teardown;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
@@ -40,12 +48,15 @@ pub use events::Events;
 pub use legacy::warnings as legacy_warnings;
 pub use overview::{Chain, Overview, Row, Table, read};
 pub use owner::Owner;
+pub use teardown::teardown;
 
+use self::difference::Actual;
 use self::fault::{Refusal, commit, fault};
 use self::foreign::Which;
 use self::rows::Spread;
-use self::table::{Actual, FAIL_OPEN, OWN};
-use super::{Drift, DriftKind, Fault, FaultKind, Firewall, Plan};
+use self::table::{FAIL_OPEN, OWN};
+use self::teardown::{held, remove, unaccept};
+use super::{Drift, DriftKind, Fault, Firewall, Plan};
 use crate::netlink::{Family, Socket};
 
 /// The number that the socket's descriptor gets, or one close to the limit of open files if that is lower. Above what a
@@ -258,48 +269,6 @@ impl Firewall for Nftables {
     }
 }
 
-/// Takes away whatever any run has left: both tables, and our rows in others' chains. Not there is no fault. What was
-/// there, a line each.
-///
-/// # Errors
-/// Each step that failed; the others have been done.
-pub fn teardown() -> Result<Vec<String>, Vec<Fault>> {
-    let mut socket =
-        Socket::open(Family::Netfilter).map_err(|error| vec![fault("opening a netlink socket", &error)])?;
-    let mut faults = Vec::new();
-    let mut removed = Vec::new();
-    for name in [OWN, FAIL_OPEN] {
-        match remove(&mut socket, name, None) {
-            Ok(true) => removed.push(format!("nftables: table inet {name}")),
-            Ok(false) => {}
-            Err(fault) => faults.push(fault),
-        }
-    }
-    faults.extend(unaccept(&mut socket));
-    if faults.is_empty() { Ok(removed) } else { Err(faults) }
-}
-
-/// Takes a table away, unless it belongs to a socket other than `own`; whether it was there.
-fn remove(socket: &mut Socket, name: &str, own: Option<u32>) -> Result<bool, Fault> {
-    let table = dump::find_table(socket, message::Family::INET, name)
-        .map_err(|error| fault(&format!("looking for the table inet {name}"), &error))?;
-    let Some(table) = table else { return Ok(false) };
-    match table.owner {
-        Some(owner) if Some(owner) != own => Err(held(owner)),
-        _ => Ok(commit(socket, vec![table::delete(name)]).map(|()| true)?),
-    }
-}
-
-/// Takes our accept rows out of the chains of others.
-fn unaccept(socket: &mut Socket) -> Vec<Fault> {
-    let chains = match foreign::chains(socket, Which::All) {
-        Ok(chains) => chains,
-        Err(error) => return vec![fault("looking at the filter chains of others", &error)],
-    };
-    let removals = chains.iter().map(foreign::remove).filter(|steps| !steps.is_empty());
-    removals.filter_map(|steps| commit(socket, steps).err()).map(Fault::from).collect()
-}
-
 /// The lowest number for the socket's descriptor: see [`PINNED`].
 fn highest() -> i32 {
     /// Numbers that are left above it, should the first be taken.
@@ -333,15 +302,4 @@ fn owner_flag(socket: &mut Socket) -> Result<u32, Fault> {
 /// Whether the kernel lacks something, rather than that it was asked wrongly.
 fn missing(refusal: &Refusal) -> bool {
     matches!(refusal.error.errno(), Some(Errno::NOENT | Errno::OPNOTSUPP | Errno::PROTONOSUPPORT))
-}
-
-/// Somebody else has our table.
-fn held(port: u32) -> Fault {
-    let owner = Owner::find(port);
-    Fault {
-        kind: FaultKind::Rules,
-        what: format!(
-            "nftables: the table inet {OWN} belongs to {owner}, and goes when that ends: is a second instance running?"
-        ),
-    }
 }

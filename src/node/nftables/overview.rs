@@ -3,12 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::difference::Actual;
 use super::dump::{self, Element, Expression};
 use super::expr::IpFamily;
 use super::fault::fault;
 use super::foreign::{self, Which};
 use super::owner::Owner;
-use super::table::{Actual, FAIL_OPEN, OWN};
+use super::table::{FAIL_OPEN, OWN};
 use crate::netlink::{Error, Family, Socket};
 use crate::node::Fault;
 

@@ -1,4 +1,4 @@
-//! From a row of [`rules`](crate::node::rules) to expressions.
+//! From a row of [`node::rules`](crate::node::rules) to expressions.
 //!
 //! A row becomes one rule a family of addresses where it looks at addresses, one a port where there are many, and
 //! one a server where it has several to choose from. What is looked at first is what sorts out most packets at the
