@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use sidestep::node::nftables::{self, Nftables};
 use sidestep::node::rules::ARMED;
-use sidestep::node::{DriftKind, Firewall, Plan};
+use sidestep::node::{ADDRESSES, DriftKind, FALLBACKS, Firewall, Plan};
 
 use super::namespace::{alone, ip};
 use super::network::{Network, V4, V6, ask, ask_tcp, plan, sh};
@@ -391,5 +391,34 @@ fn a_chain_that_only_its_owner_can_change_is_warned_of() {
         assert_eq!(sh("nft list chain inet x in").matches("accept").count(), 4);
         drop(owner.stdin.take());
         owner.wait().unwrap();
+    });
+}
+
+#[test]
+fn the_most_that_a_plan_may_hold_goes_in_at_once() {
+    alone(|| {
+        sh("iptables-nft -P INPUT DROP; ip6tables-nft -P OUTPUT DROP");
+        let v4 = |n| format!("10.2.0.{n}").parse::<IpAddr>().unwrap();
+        let v6 = |n| format!("fd02::{n}").parse::<IpAddr>().unwrap();
+        let half = ADDRESSES.max / 2;
+        let most = Plan {
+            addresses: (1..=half).map(v4).chain((1..=half).map(v6)).collect(),
+            http_ports: vec![8080, 9253, 9353],
+            fallbacks: (1..=FALLBACKS.max).flat_map(|n| [v4(n), v6(n)]).map(|ip| (ip, 53).into()).collect(),
+            notrack_upstream: true,
+            ..plan()
+        };
+        let mut ours = Nftables::open().unwrap();
+        ours.up(&most).unwrap();
+        assert_eq!(ours.check(&most).unwrap(), []);
+        let overview = nftables::read().unwrap();
+        assert_eq!(overview.fallbacks.len(), 2 * FALLBACKS.max);
+        assert_eq!(overview.armed.len(), ADDRESSES.max);
+        assert!(
+            overview.dropping.iter().all(|chain| chain.accepts == 2 * half + 1),
+            "{:?}",
+            overview.dropping
+        );
+        assert_eq!(ours.warnings(), &[] as &[String]);
     });
 }
