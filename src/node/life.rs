@@ -59,11 +59,12 @@ impl Node {
         http_ports.sort_unstable();
         http_ports.dedup();
         let (firewall, outlive) = choose(settings.firewall, settings.notrack_upstream)?;
+        let asleep = firewall.as_ref().map(|firewall| firewall.asleep()).unwrap_or_default();
         let plan = Plan {
             addresses: settings.addresses.clone(),
             dns_port: listening.iter().find(ours).map_or(53, SocketAddr::port),
             http_ports,
-            fallbacks: Vec::new(),
+            fallbacks: if settings.fail_open { asleep } else { Vec::new() },
             notrack_upstream: settings.notrack_upstream,
             upstream_idle,
         };
@@ -127,6 +128,7 @@ impl Node {
     /// As [`Firewall::up`].
     pub fn rules_up(&mut self) -> Result<(), Fault> {
         let Some(firewall) = &mut self.firewall else { return Ok(()) };
+        self.counters.fallbacks.set(self.plan.fallbacks.len() as u64);
         let result = firewall.up(&self.plan);
         self.counters.rules.set(u64::from(result.is_ok()));
         result.inspect_err(|fault| self.count(fault))
@@ -155,10 +157,11 @@ impl Node {
         format!("rules ({}): {rules}; {without_us}", firewall.name())
     }
 
-    /// Takes other servers to fall back to, addresses of pods; whether they are others than before.
+    /// Takes other servers to fall back to, addresses of pods. None are known is no reason to forget those of before:
+    /// the cluster DNS may be away for a moment, or its name not found out yet. Whether they are others than before.
     pub fn fall_back_to(&mut self, mut servers: Vec<SocketAddr>) -> bool {
-        if !self.fail_open {
-            servers.clear();
+        if !self.fail_open || servers.is_empty() {
+            return false;
         }
         servers.sort_unstable();
         servers.dedup();
@@ -170,7 +173,6 @@ impl Node {
                 true
             }
         });
-        self.counters.fallbacks.set(servers.len() as u64);
         let others = servers != self.plan.fallbacks;
         self.plan.fallbacks = servers;
         others
@@ -192,11 +194,12 @@ impl Node {
                 Err(fault) => faults.push(fault),
             }
         }
-        self.tell(&drifts, &faults);
+        let warnings = self.firewall.as_ref().map(|firewall| firewall.warnings().to_vec());
+        self.tell(&drifts, &faults, warnings.unwrap_or_default());
     }
 
-    fn tell(&mut self, drifts: &[Drift], faults: &[Fault]) {
-        let mut told = Vec::new();
+    fn tell(&mut self, drifts: &[Drift], faults: &[Fault], warnings: Vec<String>) {
+        let mut told = warnings;
         for drift in drifts {
             self.counters.repairs[drift.kind as usize].bump();
             told.push(format!("somebody else changed this, and it was put right: {}", drift.what));

@@ -171,6 +171,14 @@ pub trait Firewall {
     /// It could not be looked at, or not be repaired.
     fn check(&mut self, plan: &Plan) -> Result<Vec<Drift>, Fault>;
 
+    /// The servers that sleeping rows of an earlier run lead to: until better ones are known, clients go there.
+    fn asleep(&self) -> Vec<SocketAddr>;
+
+    /// What could not be done, though the rest goes on without it; as of the last `up` or `check`.
+    fn warnings(&self) -> &[String] {
+        &[]
+    }
+
     /// Hears of changes by others, where the kernel tells of them.
     ///
     /// # Errors

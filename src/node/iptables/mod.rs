@@ -39,14 +39,14 @@ pub mod variant;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use difference::{Difference, Scope};
 use expand::fallbacks;
 pub use leftovers::{Found, overview, overview_in, teardown, teardown_in};
 use program::Programs;
 pub use rule::Family;
-use rule::Rule;
+use rule::{Rule, Target};
 use variant::{Installed, Variant};
 
 use super::nftables::Events;
@@ -214,6 +214,16 @@ impl Firewall for Iptables {
             drifts.extend(self.settle(family, plan, &self.scope(family))?.drift(family));
         }
         Ok(drifts)
+    }
+
+    fn asleep(&self) -> Vec<SocketAddr> {
+        let lines = self.installed.programs.values().filter_map(|programs| programs.lines().ok()).flatten();
+        let server = |line: line::Line| match line.rule?.target {
+            Target::Dnat(server) => Some(server),
+            _ => None,
+        };
+        let servers: BTreeSet<_> = lines.filter_map(server).collect();
+        servers.into_iter().collect()
     }
 
     /// The kernel tells of the nft variant's rows, our own changes among them: a check that finds nothing to do makes no

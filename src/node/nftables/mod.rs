@@ -41,6 +41,8 @@ mod rows;
 mod table;
 mod teardown;
 
+use std::net::SocketAddr;
+
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
@@ -99,17 +101,11 @@ impl Nftables {
         self.flags == message::OWNER
     }
 
-    /// What could not be done, though the rest goes on without it: in words, as of the last `up` or `check`.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    /// Has the sleeping rows stay for another [`ARMED`](super::rules::ARMED). To be called every minute or so, and
-    /// at the end.
+    /// Has the sleeping rows stay for another [`ARMED`](super::rules::ARMED).
     ///
     /// # Errors
     /// The table is there and cannot be changed.
-    pub fn rearm(&mut self) -> Result<(), Fault> {
+    fn rearm(&mut self) -> Result<(), Fault> {
         let Some(table) = self.plan.as_ref().and_then(|plan| table::Table::fail_open(plan, self.spread))
         else {
             return Ok(());
@@ -235,8 +231,7 @@ impl Firewall for Nftables {
 
     /// The sleeping rows come first: when NOTRACK begins, there is already something beneath it.
     fn up(&mut self, plan: &Plan) -> Result<(), Fault> {
-        self.check(plan)?;
-        self.rearm()
+        self.check(plan).map(drop)
     }
 
     fn check(&mut self, plan: &Plan) -> Result<Vec<Drift>, Fault> {
@@ -253,7 +248,16 @@ impl Firewall for Nftables {
         for (kind, repaired) in steps {
             drift.extend(repaired?.into_iter().map(|what| Drift { kind, what }));
         }
+        self.rearm()?;
         Ok(drift)
+    }
+
+    fn asleep(&self) -> Vec<SocketAddr> {
+        read().map(|overview| overview.fallbacks).unwrap_or_default()
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     fn events(&self) -> Result<Option<Events>, Fault> {
