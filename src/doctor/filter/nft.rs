@@ -347,11 +347,17 @@ mod tests {
     #[test]
     fn addresses_and_ports_loaded_at_once_are_told_apart() {
         let rule = read(&[
-            ("payload", &|m| drop(m.network(1, 1).network(2, 1).network(3, 12))),
+            ("payload", &|m| {
+                m.network(1, 1).network(2, 1).network(3, 12);
+            }),
             ("cmp", &|m| compare(m, &[10, 0, 0, 1, 10, 96, 0, 10])),
-            ("payload", &|m| drop(m.network(1, 1).network(2, 2).network(3, 0))),
+            ("payload", &|m| {
+                m.network(1, 1).network(2, 2).network(3, 0);
+            }),
             ("cmp", &|m| compare(m, &[0, 99, 0, 53])),
-            ("counter", &|m| drop(m.put(2, &7u64.to_be_bytes()))),
+            ("counter", &|m| {
+                m.put(2, &7u64.to_be_bytes());
+            }),
             ("notrack", &|_| {}),
         ]);
         assert_eq!(rule.from, Some([10, 0, 0, 1].into()));
@@ -362,12 +368,21 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_makes_a_rule_narrow() {
-        let state = read(&[("ct", &|m| drop(m.network(1, 1))), ("cmp", &|m| compare(m, &[2]))]);
+        let state = read(&[
+            ("ct", &|m| {
+                m.network(1, 1);
+            }),
+            ("cmp", &|m| compare(m, &[2])),
+        ]);
         assert!(state.narrow && !state.is_broad());
         // The register held a port before, and something else since.
         let stale = read(&[
-            ("payload", &|m| drop(m.network(1, 1).network(2, 2).network(3, 2))),
-            ("meta", &|m| drop(m.network(1, 1).network(2, 6))),
+            ("payload", &|m| {
+                m.network(1, 1).network(2, 2).network(3, 2);
+            }),
+            ("meta", &|m| {
+                m.network(1, 1).network(2, 6);
+            }),
             ("cmp", &|m| compare(m, &[0, 53])),
         ]);
         assert_eq!((stale.dport, stale.narrow), (None, true));
