@@ -4,43 +4,36 @@
 
 use std::net::IpAddr;
 
-use super::filter::{Action, Base, Chain, Hook, Keeper, Rule, Ruleset};
+use super::filter::{Action, Base, Chain, Extra, Hook, Keeper, Rule, Ruleset};
 use super::finding::Finding;
 
 /// Chains that lead from a base chain to the rule that accepts: firewalld has five.
 const DEPTH: usize = 8;
 
-/// Judges every dropping chain for each address of ours and both protocols.
+/// Judges every dropping chain, for each address of ours and both protocols.
 pub fn judge(filter: &Ruleset, ours: &[IpAddr], port: u16) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut dropping = 0;
-    for chain in &filter.chains {
-        let Some(Base { hook, drops }) = chain.base else { continue };
-        let check = match hook {
-            Hook::Input => "firewall.input",
-            Hook::Output => "firewall.output",
-            _ => continue,
-        };
-        if !drops && !ends_in_drop(filter, chain) {
-            continue;
-        }
+    for chain in filter.chains.iter().filter(|chain| drops(filter, chain)) {
+        let seen: Vec<IpAddr> = ours.iter().copied().filter(|a| chain.table.family.sees(*a)).collect();
         dropping += 1;
-        for address in ours.iter().filter(|address| chain.table.family.sees(**address)) {
-            let missing = ["udp", "tcp"].into_iter().filter(|protocol| {
-                let packet = Packet { address: *address, port, protocol, hook };
-                !accepts(filter, chain, &chain.name, packet, DEPTH)
-            });
-            let missing: Vec<&str> = missing.collect();
-            if !missing.is_empty() {
-                findings.push(dropped(check, chain, *address, port, &missing));
+        let mut worst = Passes::Surely;
+        let mut rows = Vec::new();
+        for (address, protocol) in seen.iter().flat_map(|a| ["udp", "tcp"].map(|protocol| (*a, protocol))) {
+            let packet = Packet { address, port, protocol, answer: is_output(chain) };
+            let passes = packet.passes(filter, chain, &chain.name, DEPTH).unwrap_or(Passes::No);
+            if passes != Passes::Surely {
+                rows.push(packet.row(chain));
             }
+            worst = worst.min(passes);
         }
+        findings.extend(finding(chain, worst, &rows));
     }
     if findings.is_empty() {
         let what = match (dropping, ours.is_empty()) {
             (0, _) => "No firewall chain drops what comes to this node or leaves it.",
             (_, true) => {
-                "Firewall chains drop what they do not know; there is no address of ours that this could hurt."
+                "Firewall chains drop what they do not know; no address of ours is here that this could hurt."
             }
             (_, false) => {
                 "Firewall chains drop what they do not know, and let queries to our addresses pass."
@@ -51,94 +44,128 @@ pub fn judge(filter: &Ruleset, ours: &[IpAddr], port: u16) -> Vec<Finding> {
     findings
 }
 
-/// Whether the last rule of the chain itself drops everything that comes to it (firewalld's reject).
-fn ends_in_drop(filter: &Ruleset, chain: &Chain) -> bool {
+/// Whether a chain sees what comes to this node or leaves it, and drops what no rule of it accepts: by its policy, or
+/// by a last rule that everything meets (firewalld's reject).
+fn drops(filter: &Ruleset, chain: &Chain) -> bool {
+    let Some(Base { hook: Hook::Input | Hook::Output, drops }) = chain.base else { return false };
     let last = filter.of(&chain.table, &chain.name).last();
-    last.is_some_and(|rule| rule.action == Action::Drop && rule.is_broad())
+    drops || last.is_some_and(|rule| rule.action == Action::Drop && rule.is_broad())
 }
 
-/// A DNS packet of ours: a query on its way in, or an answer on its way out.
+fn is_output(chain: &Chain) -> bool {
+    chain.base.is_some_and(|base| base.hook == Hook::Output)
+}
+
+/// Whether a chain lets a packet pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Passes {
+    No,
+    /// If it has something that doctor does not know: it comes from the right network, by the right interface.
+    Perhaps,
+    Surely,
+}
+
+/// A DNS packet of ours that is not tracked: a query on its way in, or an answer on its way out.
 #[derive(Clone, Copy)]
 struct Packet<'a> {
     address: IpAddr,
     port: u16,
     protocol: &'a str,
-    hook: Hook,
-}
-
-/// Whether a rule of this chain, or of one that it jumps to, accepts the packet without asking for anything else.
-fn accepts(filter: &Ruleset, base: &Chain, chain: &str, packet: Packet<'_>, depth: usize) -> bool {
-    for rule in filter.of(&base.table, chain).filter(|rule| packet.meets(rule)) {
-        match &rule.action {
-            Action::Accept => return true,
-            Action::Drop => return false,
-            Action::Jump(next) if depth > 0 && accepts(filter, base, next, packet, depth - 1) => return true,
-            _ => {}
-        }
-    }
-    false
+    answer: bool,
 }
 
 impl Packet<'_> {
-    /// Whether the rule is about it, for certain.
+    /// What a chain decides; `None`: nothing, the packet goes on where it came from.
+    fn passes(&self, filter: &Ruleset, base: &Chain, chain: &str, depth: usize) -> Option<Passes> {
+        let mut perhaps = None;
+        for rule in filter.of(&base.table, chain).filter(|rule| self.meets(rule)) {
+            let decided = match &rule.action {
+                Action::Accept => Some(Passes::Surely),
+                Action::Drop => Some(Passes::No),
+                Action::Jump(next) if depth > 0 => self.passes(filter, base, next, depth - 1),
+                _ => None,
+            };
+            match (decided, rule.extra) {
+                (None, _) => {}
+                (Some(decided), Extra::Nothing) if decided != Passes::Perhaps => {
+                    return Some(perhaps.filter(|_| decided == Passes::No).unwrap_or(decided));
+                }
+                (Some(Passes::No), _) => {} // some packets are dropped here; a firewall's business
+                (Some(_), _) => perhaps = Some(Passes::Perhaps),
+            }
+        }
+        perhaps
+    }
+
+    /// Whether it can meet the rule.
     fn meets(&self, rule: &Rule) -> bool {
         let number = if self.protocol == "udp" { 17 } else { 6 };
-        let (address, port, other_address, other_port) = match self.hook {
-            Hook::Output => (rule.from, rule.sport, rule.to, rule.dport),
-            _ => (rule.to, rule.dport, rule.from, rule.sport),
-        };
-        !rule.narrow
-            && other_address.is_none()
-            && other_port.is_none()
+        let (address, port) = if self.answer { (rule.from, rule.sport) } else { (rule.to, rule.dport) };
+        matches!(rule.extra, Extra::Nothing | Extra::Something)
             && address.is_none_or(|address| address == self.address)
             && port.is_none_or(|port| port == self.port)
             && rule.protocol.is_none_or(|protocol| protocol == number)
+            // One client's address or port is not every client's.
+            && (if self.answer { (rule.to, rule.dport) } else { (rule.from, rule.sport) }) == (None, None)
     }
 }
 
-fn dropped(check: &'static str, chain: &Chain, address: IpAddr, port: u16, protocols: &[&str]) -> Finding {
-    let way = if check == "firewall.input" { "queries to" } else { "answers from" };
-    let what = format!(
-        "{} chain {} drops what it does not know, and has no row that lets untracked {way} {address} pass ({}).",
-        chain.table,
-        chain.name,
-        protocols.join(" and ")
-    );
-    let rows: Vec<String> =
-        protocols.iter().map(|protocol| row(check, chain, address, port, protocol)).collect();
-    Finding::problem(check, what, rows.join("\n")).evidence(format!("{} chain {}", chain.table, chain.name))
+fn finding(chain: &Chain, worst: Passes, rows: &[String]) -> Option<Finding> {
+    let (check, way) = match is_output(chain) {
+        false => ("firewall.input", "queries to"),
+        true => ("firewall.output", "answers from"),
+    };
+    let name = format!("{} chain {}", chain.table, chain.name);
+    let remedy = rows.join("\n");
+    match worst {
+        Passes::Surely => None,
+        Passes::Perhaps => {
+            let what = format!(
+                "{name} drops what it does not know. Some of its rules may let {way} our addresses pass, by interface \
+                 or source: doctor cannot tell. To be sure, add these rows."
+            );
+            Some(Finding::note(check, what).remedy(remedy))
+        }
+        Passes::No => {
+            let what = format!(
+                "{name} drops what it does not know, and has no row that lets {way} our addresses pass: untracked \
+                 packets belong to no established connection."
+            );
+            Some(Finding::problem(check, what, remedy))
+        }
+    }
 }
 
-/// The row to add, in the words of whoever keeps the chain.
-fn row(check: &str, chain: &Chain, address: IpAddr, port: u16, protocol: &str) -> String {
-    let input = check == "firewall.input";
-    let v6 = address.is_ipv6();
-    if chain.is_iptables() {
-        let program = match (chain.table.keeper, v6) {
-            (Keeper::Legacy, false) => "iptables-legacy",
-            (Keeper::Legacy, true) => "ip6tables-legacy",
-            (Keeper::Nftables, false) => "iptables-nft",
-            (Keeper::Nftables, true) => "ip6tables-nft",
-        };
-        let (side, ports) = if input { ("-d", "--dport") } else { ("-s", "--sport") };
-        return format!(
-            "{program} -w 5 -I {} 1 {side} {address} -p {protocol} {ports} {port} -j ACCEPT",
-            chain.name
-        );
+impl Packet<'_> {
+    /// The row that lets it pass, in the words of whoever keeps the chain.
+    fn row(&self, chain: &Chain) -> String {
+        let Self { address, port, protocol, answer } = self;
+        let v6 = address.is_ipv6();
+        if chain.is_iptables() {
+            let program = match (chain.table.keeper, v6) {
+                (Keeper::Legacy, false) => "iptables-legacy",
+                (Keeper::Legacy, true) => "ip6tables-legacy",
+                (Keeper::Nftables, false) => "iptables-nft",
+                (Keeper::Nftables, true) => "ip6tables-nft",
+            };
+            let (side, ports) = if *answer { ("-s", "--sport") } else { ("-d", "--dport") };
+            let chain = &chain.name;
+            return format!(
+                "{program} -w 5 -I {chain} 1 {side} {address} -p {protocol} {ports} {port} -j ACCEPT"
+            );
+        }
+        if chain.table.name == "firewalld" && !answer {
+            let family = if v6 { "ipv6" } else { "ipv4" };
+            return format!(
+                "firewall-cmd --permanent --add-rich-rule='rule family={family} destination address={address} \
+                 port port={port} protocol={protocol} accept' && firewall-cmd --reload"
+            );
+        }
+        let family = if v6 { "ip6" } else { "ip" };
+        let (side, ports) = if *answer { ("saddr", "sport") } else { ("daddr", "dport") };
+        let Chain { table, name, .. } = chain;
+        format!("nft insert rule {table} {name} {family} {side} {address} {protocol} {ports} {port} accept")
     }
-    if chain.table.name == "firewalld" && input {
-        let family = if v6 { "ipv6" } else { "ipv4" };
-        return format!(
-            "firewall-cmd --permanent --add-rich-rule='rule family={family} destination address={address} \
-             port port={port} protocol={protocol} accept' && firewall-cmd --reload"
-        );
-    }
-    let family = if v6 { "ip6" } else { "ip" };
-    let (side, ports) = if input { ("daddr", "dport") } else { ("saddr", "sport") };
-    format!(
-        "nft insert rule {} {} {family} {side} {address} {protocol} {ports} {port} accept",
-        chain.table, chain.name
-    )
 }
 
 #[cfg(test)]
@@ -198,14 +225,27 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_doctor_cannot_judge_are_told_from_those_that_cannot_help() {
+        for (row, level) in [
+            ("-A INPUT -i cni0 -j ACCEPT\n", Level::Note),
+            (
+                "-A INPUT -s 10.244.0.0/16 -p udp -m udp --dport 53 -j ACCEPT\n-A INPUT -p tcp -j ACCEPT\n",
+                Level::Note,
+            ),
+            ("-A INPUT -i cni0 -j ACCEPT\n-A INPUT -p udp -j DROP\n", Level::Note),
+            ("-A INPUT -i lo -j ACCEPT\n", Level::Problem),
+            ("-A INPUT -i eth0 -j DROP\n-A INPUT -j ACCEPT\n", Level::Healthy),
+        ] {
+            assert_eq!(found(&format!(":INPUT DROP [0:0]\n{ESTABLISHED}{row}"))[0].level, level, "{row}");
+        }
+    }
+
+    #[test]
     fn answers_are_looked_for_the_other_way_round() {
         let rows = "-A OUTPUT -s 169.254.20.10/32 -p udp -m udp --sport 53 -j ACCEPT\n";
         let found = found(&format!(":OUTPUT DROP [0:0]\n{rows}"));
         let [finding] = &found[..] else { panic!("{found:?}") };
-        assert!(
-            finding.what.ends_with("untracked answers from 169.254.20.10 pass (tcp)."),
-            "{}",
-            finding.what
-        );
+        let row = "iptables-legacy -w 5 -I OUTPUT 1 -s 169.254.20.10 -p tcp --sport 53 -j ACCEPT";
+        assert_eq!((finding.check, finding.remedy.as_deref()), ("firewall.output", Some(row)));
     }
 }

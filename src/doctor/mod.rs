@@ -103,7 +103,8 @@ pub fn examine(subject: &Subject) -> Report {
     let ours = ours::addresses(&subject.addresses, &links, &subject.interface);
     let held: Vec<IpAddr> =
         ours.iter().copied().filter(|a| links.iter().any(|l| l.addresses.contains(a))).collect();
-    let probes: Vec<Probe> = held.iter().map(|a| probe::ask(SocketAddr::new(*a, DNS), &links)).collect();
+    let probes: Vec<Probe> =
+        held.iter().map(|a| probe::ask(SocketAddr::new(*a, DNS), &links, &subject.root)).collect();
     let clean: Vec<IpAddr> = probes.iter().filter(|p| p.is_clean()).map(|p| p.address.ip()).collect();
     let cluster = Cluster::find(subject, &filter.rules, &filter.services, &ours);
     let proxy = Proxy::read(&subject.root, &links, std::mem::take(&mut filter.services));
@@ -119,7 +120,7 @@ pub fn examine(subject: &Subject) -> Report {
         findings.extend(ours::rules(&held, &filter.rules, &later, answered));
     }
     let sleeping = filter.sleeps();
-    findings.extend(probes.iter().flat_map(|p| probe::judge(p, sleeping)));
+    findings.extend(probe::judge(&probes, sleeping));
     findings.extend(service::judge(&cluster, &proxy, &filter.rules, &links, &clean));
     if filter.blind.is_empty() {
         findings.extend(firewall::judge(&filter.rules, &ours, DNS));

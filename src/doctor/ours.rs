@@ -18,9 +18,7 @@ const COMMENT: &str = "NodeLocal DNS Cache: skip conntrack";
 pub fn addresses(wanted: &[IpAddr], links: &[Link], interface: &str) -> Vec<IpAddr> {
     let mut all = wanted.to_vec();
     for link in links.iter().filter(|link| link.name == interface) {
-        // IPv6 gives every link an address of its own.
-        let own = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        all.extend(link.addresses.iter().filter(|address| !own(address)));
+        all.extend(carried(link));
     }
     let mut seen = Vec::new();
     all.retain(|address| {
@@ -30,6 +28,12 @@ pub fn addresses(wanted: &[IpAddr], links: &[Link], interface: &str) -> Vec<IpAd
         }
     });
     all
+}
+
+/// The addresses of a link, but for the one that IPv6 gives every link.
+fn carried(link: &Link) -> Vec<IpAddr> {
+    let own = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    link.addresses.iter().copied().filter(|address| !own(address)).collect()
 }
 
 /// The link and its addresses.
@@ -45,13 +49,13 @@ pub fn link(wanted: &[IpAddr], links: &[Link], interface: &str) -> Vec<Finding> 
             ];
         }
         None => {}
-        Some(link) if link.addresses.is_empty() => findings.push(Finding::problem(
+        Some(link) if carried(link).is_empty() => findings.push(Finding::problem(
             CHECK,
             format!("Link {interface} carries no address."),
             "restart sidestep; if the address goes again, keep NetworkManager and networkd off the link (unmanaged)",
         )),
         Some(link) => findings.push(
-            Finding::healthy(CHECK, format!("Link {interface} carries {}.", list(&link.addresses)))
+            Finding::healthy(CHECK, format!("Link {interface} carries {}.", list(&carried(link))))
                 .evidence(format!("kind {}, {}", kind(link), if link.up { "up" } else { "down" })),
         ),
     }

@@ -13,7 +13,8 @@ use socket2::{Domain, Protocol as Layer, Socket, Type};
 
 use super::finding::Finding;
 use super::links::{Link, is_dead_end};
-use crate::node::conntrack::{Conntrack, Entry, Protocol};
+use super::proc::Root;
+use crate::node::conntrack::{Conntrack, Entry, Protocol, Tuple};
 use crate::wire::header::{self, Header};
 use crate::wire::{class, rtype};
 
@@ -54,7 +55,7 @@ impl Probe {
 }
 
 /// Asks an address that a link of this machine carries.
-pub fn ask(address: SocketAddr, links: &[Link]) -> Probe {
+pub fn ask(address: SocketAddr, links: &[Link], root: &Root) -> Probe {
     let not = |why: String| Probe { address, answer: Answer::NotAsked(why), entry: Ok(None) };
     let Some(link) = links.iter().find(|link| link.addresses.contains(&address.ip())) else {
         return not("it is on no link".to_owned());
@@ -69,7 +70,11 @@ pub fn ask(address: SocketAddr, links: &[Link]) -> Probe {
         Ok(socket) => socket,
         Err(e) => return not(format!("no socket on link {}: {e}", link.name)),
     };
-    let answer = exchange(&socket, address);
+    let answer = match exchange(&socket, address) {
+        // The kernel's refusal does not always find its way to a socket that is bound to a link.
+        Answer::Silence if !listens(address, root) => Answer::Refused,
+        answer => answer,
+    };
     let entry = socket.local_addr().map_err(|e| e.to_string()).and_then(|own| tracked(own, address));
     Probe { address, answer, entry }
 }
@@ -113,77 +118,116 @@ fn exchange(socket: &UdpSocket, address: SocketAddr) -> Answer {
     Answer::Silence
 }
 
+/// Whether a UDP socket of this machine is bound to the address, or to all. True where that cannot be read.
+fn listens(address: SocketAddr, root: &Root) -> bool {
+    let tables = ["proc/net/udp", "proc/net/udp6"].map(|path| root.text(path));
+    let bound = |text: &String| {
+        text.lines().filter_map(local).any(|own| {
+            own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified())
+        })
+    };
+    tables.iter().all(Result::is_err) || tables.iter().flatten().any(bound)
+}
+
+/// The local address of a line: words of 32 bits in the host's byte order, hexadecimal, and the port.
+fn local(line: &str) -> Option<SocketAddr> {
+    let (address, port) = line.split_whitespace().nth(1)?.split_once(':')?;
+    let words =
+        address.as_bytes().chunks(8).map(|word| u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok());
+    let words: Vec<[u8; 4]> = words.map(|word| word.map(u32::to_ne_bytes)).collect::<Option<_>>()?;
+    let bytes = words.concat();
+    let short = <[u8; 4]>::try_from(&bytes[..]).ok().map(IpAddr::from);
+    let address = short.or_else(|| <[u8; 16]>::try_from(&bytes[..]).ok().map(IpAddr::from))?;
+    Some(SocketAddr::new(address, u16::from_str_radix(port, 16).ok()?))
+}
+
 fn tracked(own: SocketAddr, address: SocketAddr) -> Result<Option<Entry>, String> {
     let found = Conntrack::open().and_then(|mut conntrack| conntrack.lookup(Protocol::Udp, own, address));
     found.map_err(|error| format!("ctnetlink: {error}"))
 }
 
-/// What the question tells; `sleeping`: whether clients have somewhere else to go.
-pub fn judge(probe: &Probe, sleeping: bool) -> Vec<Finding> {
-    const ANSWER: &str = "probe.answer";
-    let address = probe.address;
-    let answer = match &probe.answer {
-        Answer::Came => Finding::healthy(ANSWER, format!("{address} answers.")),
-        Answer::NotAsked(why) => return vec![not_asked(ANSWER, address, why)],
-        Answer::Refused | Answer::Silence if sleeping => Finding::note(
-            ANSWER,
-            format!("Nobody answers at {address}; pods are handed to the cluster DNS meanwhile."),
-        )
-        .remedy("start sidestep, or look in its log why it does not answer"),
-        Answer::Refused => Finding::problem(
-            ANSWER,
-            format!("Nobody listens at {address}: pods that ask it have no DNS."),
-            "start sidestep; or, if no cache is to run here, take link and rules away: `sidestep teardown`",
-        ),
-        Answer::Silence => Finding::problem(
-            ANSWER,
-            format!(
-                "{address} does not answer within {} s: pods that ask it have no DNS.",
-                PATIENCE.as_secs()
-            ),
-            "look in sidestep's log; if a firewall drops the query or its answer, the findings about it say where",
-        ),
-    };
-    vec![answer, entry(probe)]
-}
-
-fn not_asked(check: &'static str, address: SocketAddr, why: &str) -> Finding {
-    Finding::unknown(
-        check,
-        format!("{address} was not asked: {why}."),
-        "run doctor as root on the node itself",
-    )
-}
-
-fn entry(probe: &Probe) -> Finding {
-    const CHECK: &str = "probe.untracked";
-    let address = probe.address;
-    match &probe.entry {
-        Ok(None) if probe.answer == Answer::Came => {
-            Finding::healthy(CHECK, format!("A query to {address} leaves no conntrack entry."))
-        }
-        Ok(None) => Finding::note(
-            CHECK,
-            format!("Without an answer from {address} there is nothing to tell of tracking."),
-        ),
-        Ok(Some(entry)) => {
-            let way =
-                entry.translated_to().map_or_else(String::new, |to| format!(" and is translated to {to}"));
-            Finding::problem(
-                CHECK,
-                format!("A query to {address} leaves a conntrack entry{way}: NOTRACK does not hold."),
-                "see the findings about rules; restart sidestep to have them made anew. While nobody answers, \
-                 this is how pods reach the cluster DNS",
-            )
-            .evidence(format!("udp {} > {}, reply from {}", entry.original.src, entry.original.dst, entry.reply.src))
-        }
-        Err(why) => Finding::unknown(
-            CHECK,
-            format!("Whether a query to {address} leaves a conntrack entry is not known."),
-            "run doctor as root",
-        )
-        .evidence(why),
+/// What the questions tell; `sleeping`: whether clients have somewhere else to go.
+pub fn judge(probes: &[Probe], sleeping: bool) -> Vec<Finding> {
+    let (came, other): (Vec<&Probe>, Vec<&Probe>) =
+        probes.iter().partition(|probe| probe.answer == Answer::Came);
+    let mut findings = Vec::new();
+    if !came.is_empty() {
+        findings.push(Finding::healthy("probe.answer", format!("{} answer.", list(&came))));
+        findings.extend(tracking(&came));
     }
+    findings.extend(other.into_iter().map(|probe| unanswered(probe, sleeping)));
+    findings
+}
+
+/// Addresses as a list for people.
+fn list(probes: &[&Probe]) -> String {
+    probes.iter().map(|probe| probe.address.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn unanswered(probe: &Probe, sleeping: bool) -> Finding {
+    const CHECK: &str = "probe.answer";
+    const RESTART: &str = "start sidestep, or look in its log why it does not answer";
+    let address = probe.address;
+    let fault = match &probe.answer {
+        Answer::NotAsked(why) => {
+            let what = format!("{address} was not asked: {why}.");
+            return Finding::unknown(
+                CHECK,
+                what,
+                "ask it by hand: dig +short CH TXT id.server, and see conntrack -L",
+            );
+        }
+        Answer::Refused => "Nobody listens at",
+        Answer::Came | Answer::Silence => "A server listens and does not answer at",
+    };
+    let translated = probe.entry.as_ref().ok().and_then(|entry| entry.as_ref()?.translated_to());
+    let finding = if sleeping || translated.is_some() {
+        let what = format!("{fault} {address}; meanwhile pods are handed to the cluster DNS.");
+        Finding::note(CHECK, what).remedy(RESTART)
+    } else {
+        let what = format!("{fault} {address}: pods that ask it have no DNS.");
+        let cure = match probe.answer {
+            Answer::Refused => {
+                "start sidestep; or, if no cache is to run here, take link and rules away: sidestep teardown"
+            }
+            _ => {
+                "look in sidestep's log; a firewall that drops the query or its answer has a finding of its own"
+            }
+        };
+        Finding::problem(CHECK, what, cure)
+    };
+    match translated {
+        Some(to) => finding.evidence(format!("a query to {address} is translated to {to}")),
+        None => finding,
+    }
+}
+
+/// Whether the queries that were answered left entries.
+fn tracking(came: &[&Probe]) -> Vec<Finding> {
+    const CHECK: &str = "probe.untracked";
+    let mut findings = Vec::new();
+    let clean: Vec<&Probe> = came.iter().copied().filter(|probe| probe.is_clean()).collect();
+    if !clean.is_empty() {
+        findings
+            .push(Finding::healthy(CHECK, format!("Queries to {} leave no conntrack entry.", list(&clean))));
+    }
+    let tracked: Vec<(&Probe, &Entry)> =
+        came.iter().filter_map(|probe| Some((*probe, probe.entry.as_ref().ok()?.as_ref()?))).collect();
+    if !tracked.is_empty() {
+        let to: Vec<&Probe> = tracked.iter().map(|(probe, _)| *probe).collect();
+        let what =
+            format!("Queries to {} leave conntrack entries: a full table or a race loses them.", list(&to));
+        let cure = "see what is said of rules; restart sidestep to have them made anew";
+        findings.push(tracked.iter().fold(Finding::problem(CHECK, what, cure), |finding, (_, entry)| {
+            let Tuple { src, dst, .. } = entry.original;
+            finding.evidence(format!("entry udp {src} > {dst}, reply from {}", entry.reply.src))
+        }));
+    }
+    if let Some(why) = came.iter().find_map(|probe| probe.entry.as_ref().err()) {
+        let what = "Whether our queries leave conntrack entries is not known.";
+        findings.push(Finding::unknown(CHECK, what, "run doctor as root").evidence(why));
+    }
+    findings
 }
 
 #[cfg(test)]
@@ -213,10 +257,10 @@ mod tests {
             packet[2] |= 0x80;
             server.send_to(&packet[..n], from).unwrap();
         });
-        assert_eq!(ask(address, &[loopback()]).answer, Answer::Came);
+        assert_eq!(ask(address, &[loopback()], &Root::default()).answer, Answer::Came);
         thread.join().unwrap();
         // The server has closed its port.
-        assert_eq!(ask(address, &[loopback()]).answer, Answer::Refused);
+        assert_eq!(ask(address, &[loopback()], &Root::default()).answer, Answer::Refused);
     }
 
     #[test]
@@ -224,9 +268,9 @@ mod tests {
         let wire =
             Link { name: "eth0".to_owned(), addresses: vec!["10.0.0.7".parse().unwrap()], ..Link::default() };
         for address in ["10.0.0.7:53", "192.0.2.1:53"] {
-            let probe = ask(address.parse().unwrap(), &[loopback(), wire.clone()]);
+            let probe = ask(address.parse().unwrap(), &[loopback(), wire.clone()], &Root::default());
             assert!(matches!(probe.answer, Answer::NotAsked(_)), "{probe:?}");
-            assert_eq!(judge(&probe, false)[0].level, Level::Unknown);
+            assert_eq!(judge(std::slice::from_ref(&probe), false)[0].level, Level::Unknown);
         }
     }
 
@@ -234,7 +278,7 @@ mod tests {
     fn silence_is_a_problem_unless_pods_have_somewhere_to_go() {
         let address = "169.254.20.10:53".parse().unwrap();
         let probe = Probe { address, answer: Answer::Refused, entry: Ok(None) };
-        assert_eq!(judge(&probe, false)[0].level, Level::Problem);
-        assert_eq!(judge(&probe, true)[0].level, Level::Note);
+        assert_eq!(judge(std::slice::from_ref(&probe), false)[0].level, Level::Problem);
+        assert_eq!(judge(std::slice::from_ref(&probe), true)[0].level, Level::Note);
     }
 }

@@ -97,7 +97,7 @@ pub fn judge(
         let spared = clean.contains(&dns.address)
             || (!cluster.pods_ask.is_empty()
                 && cluster.pods_ask.iter().all(|address| clean.contains(address)));
-        translation(dns, &translations(dns.address, proxy, filter), spared, proxy)
+        translation(dns, &translations(dns.address, proxy, filter), Pods::of(spared, clean), proxy)
     }));
     findings
 }
@@ -234,7 +234,28 @@ fn endpoints(service: &str, filter: &Ruleset) -> BTreeSet<SocketAddr> {
     filter.chains.iter().filter_map(|chain| read(&chain.name)).collect()
 }
 
-fn translation(dns: &ClusterDns, way: &Translation, spared: bool, proxy: &Proxy) -> Finding {
+/// Whom pods ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pods {
+    /// Us, for certain.
+    Us,
+    /// Us or the cluster DNS: nothing on this node says it.
+    Perhaps,
+    /// The cluster DNS.
+    Cluster,
+}
+
+impl Pods {
+    fn of(spared: bool, clean: &[IpAddr]) -> Self {
+        match (spared, clean.is_empty()) {
+            (true, _) => Self::Us,
+            (false, false) => Self::Perhaps,
+            (false, true) => Self::Cluster,
+        }
+    }
+}
+
+fn translation(dns: &ClusterDns, way: &Translation, pods: Pods, proxy: &Proxy) -> Finding {
     const CHECK: &str = "service.translation";
     let address = dns.address;
     let finding = if way.seen.is_empty() {
@@ -244,7 +265,13 @@ fn translation(dns: &ClusterDns, way: &Translation, spared: bool, proxy: &Proxy)
             "by rules: Cilium does it"
         };
         Finding::healthy(CHECK, format!("Queries to the cluster DNS {address} are not translated {who}."))
-    } else if spared {
+    } else if pods == Pods::Perhaps {
+        let what = format!(
+            "Pods whose resolv.conf names the cluster DNS {address} pass us by: there they are translated and tracked."
+        );
+        Finding::note(CHECK, what)
+            .remedy("see that the kubelet's clusterDNS names our address, not the cluster DNS's")
+    } else if pods == Pods::Us {
         Finding::healthy(
             CHECK,
             format!("{address} is translated for those who pass us by; pods ask us and are not tracked."),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Action, Base, Chain, Family, Hook, Keeper, Rule, Ruleset, Table};
+use super::{Action, Base, Chain, Extra, Family, Hook, Keeper, Rule, Ruleset, Table};
 
 /// Where distributions keep it.
 const PLACES: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin"];
@@ -89,11 +89,15 @@ fn rule(line: &str, table: &Table) -> Option<Rule> {
     rule.packets = packets;
     while let Some(option) = words.next() {
         match option {
-            "-s" => rule.narrow |= !one(words.next(), &mut rule.from),
-            "-d" => rule.narrow |= !one(words.next(), &mut rule.to),
+            "-s" if one(words.next(), &mut rule.from) => {}
+            "-d" if one(words.next(), &mut rule.to) => {}
             "-p" => rule.protocol = words.next().and_then(protocol),
-            "--sport" => rule.narrow |= !parsed(words.next(), &mut rule.sport),
-            "--dport" => rule.narrow |= !parsed(words.next(), &mut rule.dport),
+            "--sport" if parsed(words.next(), &mut rule.sport) => {}
+            "--dport" if parsed(words.next(), &mut rule.dport) => {}
+            "-i" | "-o" => {
+                rule.also(if words.next() == Some("lo") { Extra::Loopback } else { Extra::Something })
+            }
+            "--ctstate" | "--state" => rule.also(Extra::State),
             "--comment" => rule.comment = words.next().map(str::to_owned),
             "-j" | "-g" => rule.action = action(words.next()?),
             "--to-destination" => {
@@ -103,7 +107,7 @@ fn rule(line: &str, table: &Table) -> Option<Rule> {
             "-m" if words.next_if(|name| matches!(*name, "udp" | "tcp" | "comment")).is_some() => {}
             "--reject-with" => drop(words.next()),
             "--notrack" => rule.action = Action::Notrack,
-            _ if rule.action == Action::Other => rule.narrow = true,
+            _ if rule.action == Action::Other => rule.also(Extra::Something),
             _ => {} // an option of the target
         }
     }
@@ -198,11 +202,11 @@ COMMIT
         assert!(portals.is_broad());
         assert_eq!(portals.action, Action::Jump("KUBE-SERVICES".to_owned()));
         assert_eq!((service.to, service.protocol), (Some([10, 96, 0, 10].into()), Some(17)));
-        assert_eq!((service.dport, service.packets, service.narrow), (Some(53), Some(3), false));
+        assert_eq!((service.dport, service.packets, service.extra), (Some(53), Some(3), Extra::Nothing));
         assert_eq!(service.comment.as_deref(), Some("kube-system/kube-dns:dns cluster IP"));
         assert_eq!(endpoint.action, Action::Translate(Some("10.244.0.5:53".parse().unwrap())));
         assert_eq!(endpoint.comment.as_deref(), Some("a \"quoted\" word"));
-        assert!(state.narrow && net.narrow);
+        assert_eq!((state.extra, net.extra), (Extra::State, Extra::Something));
         assert!(reject.is_broad() && reject.action == Action::Drop);
         assert_eq!(reject.table.to_string(), "iptables-legacy filter");
     }
@@ -213,7 +217,11 @@ COMMIT
             let line =
                 format!("*raw\n-A PREROUTING -d 169.254.20.10/32 -p udp -m udp --dport 53 -j {target}\n");
             let all = parse(&line, Family::Ip);
-            assert_eq!((&all.rules[0].action, all.rules[0].narrow), (&Action::Notrack, false), "{target}");
+            assert_eq!(
+                (&all.rules[0].action, all.rules[0].extra),
+                (&Action::Notrack, Extra::Nothing),
+                "{target}"
+            );
         }
     }
 }

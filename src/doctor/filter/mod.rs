@@ -1,8 +1,8 @@
 //! The node's packet filter as far as DNS is concerned, whoever wrote it: nftables, iptables-nft (both read over
 //! netlink, [`nft`]) and iptables-legacy ([`legacy`]) in one shape, so that every judgement is made once.
 //!
-//! Of a rule only what decides over a DNS packet is kept: an exact address, a port, the verdict. Whatever else it
-//! asks for makes it [`narrow`](Rule::narrow).
+//! Of a rule only what decides over a DNS packet is kept: an exact address, a port, the verdict, and of whatever
+//! else it asks for only the kind ([`Extra`]).
 
 pub mod legacy;
 pub mod nft;
@@ -102,14 +102,28 @@ pub struct Rule {
     pub sport: Option<u16>,
     /// The port that they go to.
     pub dport: Option<u16>,
-    /// Whether it asks for anything else: a state, an interface, a set.
-    pub narrow: bool,
+    /// What else it asks for.
+    pub extra: Extra,
     /// What it does.
     pub action: Action,
     /// Packets that it has seen, where it counts them.
     pub packets: Option<u64>,
     /// What its writer says of it.
     pub comment: Option<String>,
+}
+
+/// What a rule asks for besides addresses, protocol and ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Extra {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Something that a packet of ours may have: a source network, an interface, a set.
+    Something,
+    /// A state of its connection, which an untracked packet does not have.
+    State,
+    /// That it comes or goes by loopback, which a pod's packet does not.
+    Loopback,
 }
 
 /// What a rule does.
@@ -182,7 +196,7 @@ impl Rule {
             protocol: None,
             sport: None,
             dport: None,
-            narrow: false,
+            extra: Extra::Nothing,
             action: Action::Other,
             packets: None,
             comment: None,
@@ -191,10 +205,15 @@ impl Rule {
 
     /// Whether it asks for nothing: every packet meets it.
     pub fn is_broad(&self) -> bool {
-        !self.narrow
+        self.extra == Extra::Nothing
             && self.protocol.is_none()
             && [self.from, self.to] == [None, None]
             && self.ports() == [None; 2]
+    }
+
+    /// It asks for this as well; what rules out a pod's untracked packets stays.
+    fn also(&mut self, extra: Extra) {
+        self.extra = self.extra.max(extra);
     }
 
     fn ports(&self) -> [Option<u16>; 2] {

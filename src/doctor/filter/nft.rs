@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Action, Base, Chain, Family, Hook, Keeper, Rule, Ruleset, Table};
+use super::{Action, Base, Chain, Extra, Family, Hook, Keeper, Rule, Ruleset, Table};
 use crate::netlink::{self, Attributes, Error, Message, Reply, Socket};
 
 /// NFNL_SUBSYS_NFTABLES, where message types have it.
@@ -157,6 +157,8 @@ enum Loaded {
     Protocol,
     /// The family of addresses: says no more than the addresses themselves.
     Family,
+    /// An interface.
+    Interface,
 }
 
 /// Follows the steps of one rule.
@@ -188,7 +190,8 @@ impl Walk {
             "target" => self.target(data.text(1).unwrap_or_default(), data.get(3).unwrap_or_default()),
             "match" => self.extension(data.text(1).unwrap_or_default(), data.get(3).unwrap_or_default()),
             "log" | "masq" => {}
-            _ => self.rule.narrow = true,
+            "ct" => self.rule.also(Extra::State),
+            _ => self.rule.also(Extra::Something),
         }
     }
 
@@ -208,6 +211,8 @@ impl Walk {
         let what = match data.network(2) {
             Some(NFT_META_L4PROTO) => Some(Loaded::Protocol),
             Some(NFT_META_NFPROTO | NFT_META_PROTOCOL) => Some(Loaded::Family),
+            // By number and by name, of the one it comes by and the one it leaves by.
+            Some(4..=7) => Some(Loaded::Interface),
             _ => None,
         };
         self.load(data.network(1), what);
@@ -219,7 +224,7 @@ impl Walk {
         let loaded = data.network(1).and_then(|register| self.packet.get(&register).copied());
         match loaded {
             Some(loaded) if data.network(2) == Some(NFT_CMP_EQ) => self.equal(loaded, value),
-            _ => self.rule.narrow = true,
+            _ => self.rule.also(Extra::Something),
         }
     }
 
@@ -231,6 +236,10 @@ impl Walk {
         let rule = &mut self.rule;
         match (loaded, value.len()) {
             (Loaded::Family, _) => {}
+            // Loopback is always number 1.
+            (Loaded::Interface, _) if value == 1u32.to_ne_bytes() || value.starts_with(b"lo\0") => {
+                rule.also(Extra::Loopback);
+            }
             (Loaded::Protocol, _) | (Loaded::Packet(NETWORK, 6 | 9), 1) => {
                 rule.protocol = value.first().copied();
             }
@@ -245,7 +254,7 @@ impl Walk {
             (Loaded::Packet(TRANSPORT, 0), 4) => {
                 (rule.sport, rule.dport) = (port(&value[..2]), port(&value[2..]));
             }
-            _ => rule.narrow = true,
+            _ => rule.also(Extra::Something),
         }
     }
 
@@ -295,18 +304,18 @@ impl Walk {
     fn extension(&mut self, name: &str, info: &[u8]) {
         match name {
             "comment" => self.rule.comment = text(info),
+            "conntrack" | "state" => self.rule.also(Extra::State),
             // struct xt_udp and xt_tcp begin alike: lowest and highest port of each end, in the host's byte order.
             "udp" | "tcp" => {
                 let port = |at: usize| info.get(at..at + 2).map_or(0, |b| u16::from_ne_bytes([b[0], b[1]]));
-                for (ends, field) in [(0, &mut self.rule.sport), (4, &mut self.rule.dport)] {
-                    match (port(ends), port(ends + 2)) {
-                        (0, u16::MAX) => {}
-                        (low, high) if low == high => *field = Some(low),
-                        _ => self.rule.narrow = true,
-                    }
+                let ends = [(port(0), port(2)), (port(4), port(6))];
+                let [sport, dport] = ends.map(|(low, high)| (low == high).then_some(low));
+                (self.rule.sport, self.rule.dport) = (sport, dport);
+                if ends.iter().any(|(low, high)| low != high && (*low, *high) != (0, u16::MAX)) {
+                    self.rule.also(Extra::Something);
                 }
             }
-            _ => self.rule.narrow = true,
+            _ => self.rule.also(Extra::Something),
         }
     }
 }
@@ -363,18 +372,18 @@ mod tests {
         assert_eq!(rule.from, Some([10, 0, 0, 1].into()));
         assert_eq!(rule.to, Some([10, 96, 0, 10].into()));
         assert_eq!((rule.sport, rule.dport, rule.packets), (Some(99), Some(53), Some(7)));
-        assert_eq!((rule.action, rule.narrow), (Action::Notrack, false));
+        assert_eq!((rule.action, rule.extra), (Action::Notrack, Extra::Nothing));
     }
 
     #[test]
-    fn what_is_not_understood_makes_a_rule_narrow() {
+    fn what_else_a_rule_asks_for_is_kept_by_its_kind() {
         let state = read(&[
             ("ct", &|m| {
                 m.network(1, 1);
             }),
             ("cmp", &|m| compare(m, &[2])),
         ]);
-        assert!(state.narrow && !state.is_broad());
+        assert_eq!((state.extra, state.is_broad()), (Extra::State, false));
         // The register held a port before, and something else since.
         let stale = read(&[
             ("payload", &|m| {
@@ -385,7 +394,7 @@ mod tests {
             }),
             ("cmp", &|m| compare(m, &[0, 53])),
         ]);
-        assert_eq!((stale.dport, stale.narrow), (None, true));
+        assert_eq!((stale.dport, stale.extra), (None, Extra::Something));
         assert!(read(&[("counter", &|_| {})]).is_broad());
     }
 
