@@ -106,7 +106,7 @@ mod tests {
         let port = Link { index: 6, kind: "veth".to_owned(), master: Some(5), ..Link::default() };
         assert!(is_dead_end(&bridge, std::slice::from_ref(&bridge)));
         assert!(!is_dead_end(&bridge, &[bridge.clone(), port.clone()]));
-        assert!(!is_dead_end(&port, &[port.clone()]));
+        assert!(!is_dead_end(&port, std::slice::from_ref(&port)));
     }
 
     #[test]

@@ -40,9 +40,10 @@ use crate::config::{Config, Target};
 use crate::node;
 use cluster::Cluster;
 use filter::{Action, Ruleset};
-use finding::{Finding, Report};
+use finding::{Finding, Level, Report};
 use kernel::Kernel;
 use links::Link;
+use ours::Asked;
 use probe::Probe;
 use proc::Root;
 use service::Proxy;
@@ -92,7 +93,7 @@ impl Default for Subject {
 struct Filter {
     rules: Ruleset,
     services: Vec<(SocketAddr, String)>,
-    blind: Vec<Finding>,
+    blind: Option<Finding>,
 }
 
 /// Looks at everything.
@@ -114,17 +115,19 @@ pub fn examine(subject: &Subject) -> Report {
     findings.push(race(&subject.root, &table, covered));
     findings.extend(table::judge(&table, Table::read(&subject.root).totals.as_ref().ok()));
     findings.extend(ours::link(&subject.addresses, &links, &subject.interface));
-    if filter.blind.is_empty() {
+    if filter.blind.is_none() || ours::has_rules(&filter.rules) {
         let later = if probes.is_empty() { Ruleset::default() } else { Filter::read(&subject.root).rules };
         let answered = probes.iter().any(|p| p.answer == probe::Answer::Came);
-        findings.extend(ours::rules(&held, &filter.rules, &later, answered));
+        let asked = Asked { answered, clean: !probes.is_empty() && clean.len() == probes.len() };
+        findings.extend(ours::rules(&held, &filter.rules, &later, asked));
     }
     let sleeping = filter.sleeps();
     findings.extend(probe::judge(&probes, sleeping));
-    findings.extend(service::judge(&cluster, &proxy, &filter.rules, &links, &clean));
-    if filter.blind.is_empty() {
-        findings.extend(firewall::judge(&filter.rules, &ours, DNS));
-    }
+    // What was not read whole cannot be called empty.
+    let whole = filter.blind.is_none();
+    findings.extend(service::judge(&cluster, &proxy, &filter.rules, whole, &links, &clean));
+    let firewall = firewall::judge(&filter.rules, &ours, DNS);
+    findings.extend(firewall.into_iter().filter(|finding| whole || finding.level != Level::Healthy));
     findings.extend(resolver::examine(subject, &ours));
     findings.extend(filter.blind);
     Report { findings }
@@ -153,32 +156,25 @@ fn race(root: &Root, table: &Table, covered: bool) -> Finding {
 
 impl Filter {
     fn read(root: &Root) -> Self {
-        const CHECK: &str = "firewall.rules";
-        const CURE: &str = "run doctor as root (CAP_NET_ADMIN) in the node's network namespace";
-        let mut filter = Self { rules: Ruleset::default(), services: Vec::new(), blind: Vec::new() };
+        let mut filter = Self { rules: Ruleset::default(), services: Vec::new(), blind: None };
+        let mut why = Vec::new();
         match filter::nft::read().and_then(|rules| Ok((rules, filter::nft::services()?))) {
             Ok((rules, services)) => (filter.rules, filter.services) = (rules, services),
             // A kernel without nf_tables has no rules of it.
             Err(error) if error.errno() == Some(rustix::io::Errno::INVAL) => {}
-            Err(error) => filter.blind.push(
-                Finding::unknown(
-                    CHECK,
-                    "nftables rules cannot be read: ours, kube-proxy's and firewalls' are not known.",
-                    CURE,
-                )
-                .evidence(error.to_string()),
-            ),
+            Err(error) => why.push(format!("nftables: {error}")),
         }
-        match filter::legacy::read(root.top()) {
+        match filter::legacy::read(root) {
             Ok(rules) => filter.rules.extend(rules),
-            Err(why) => filter.blind.push(
-                Finding::unknown(
-                    CHECK,
-                    "iptables-legacy rules cannot be read.",
-                    format!("{CURE}, with iptables installed"),
-                )
-                .evidence(why),
-            ),
+            Err(error) => why.push(format!("iptables-legacy: {error}")),
+        }
+        if !why.is_empty() {
+            let what = "The packet filter could not be read whole: rules of ours, of kube-proxy and of firewalls may \
+                        be there that doctor does not know of.";
+            let cure = "run doctor as root (CAP_NET_ADMIN) in the node's network namespace, with iptables installed \
+                        if its legacy variant is used";
+            let finding = Finding::unknown("firewall.rules", what, cure);
+            filter.blind = Some(why.into_iter().fold(finding, Finding::evidence));
         }
         filter
     }

@@ -99,9 +99,18 @@ fn is_notrack(rule: &Rule) -> bool {
     ours && rule.action == Action::Notrack
 }
 
-/// The rules; `later`: as they are after a query to `answered` addresses of ours, whose packets they must have counted.
-pub fn rules(held: &[IpAddr], filter: &Ruleset, later: &Ruleset, answered: bool) -> Vec<Finding> {
-    let mut findings = vec![notrack(held, filter, later, answered)];
+/// What came of the queries to our addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// One was answered, so that the rules must have counted its packets.
+    pub answered: bool,
+    /// All were answered, and none is tracked.
+    pub clean: bool,
+}
+
+/// The rules; `later`: as they are after the queries.
+pub fn rules(held: &[IpAddr], filter: &Ruleset, later: &Ruleset, asked: Asked) -> Vec<Finding> {
+    let mut findings = vec![notrack(held, filter, later, asked)];
     findings.extend(piled_up(filter));
     if has_rules(filter) || filter.chains.iter().any(|chain| chain.table.name == FAILOPEN) {
         findings.push(fail_open(filter));
@@ -109,7 +118,7 @@ pub fn rules(held: &[IpAddr], filter: &Ruleset, later: &Ruleset, answered: bool)
     findings
 }
 
-fn notrack(held: &[IpAddr], filter: &Ruleset, later: &Ruleset, answered: bool) -> Finding {
+fn notrack(held: &[IpAddr], filter: &Ruleset, later: &Ruleset, asked: Asked) -> Finding {
     const CHECK: &str = "node.rules";
     let rows = filter.rules.iter().filter(|rule| is_notrack(rule));
     let places: BTreeMap<String, usize> = rows.fold(BTreeMap::new(), |mut places, rule| {
@@ -119,6 +128,12 @@ fn notrack(held: &[IpAddr], filter: &Ruleset, later: &Ruleset, answered: bool) -
     if places.is_empty() {
         return if held.is_empty() {
             Finding::healthy(CHECK, "No NOTRACK rules of ours, and no address of ours that would need them.")
+        } else if asked.clean {
+            Finding::note(
+                CHECK,
+                "There are no NOTRACK rules of ours; doctor's queries were not tracked even so.",
+            )
+            .remedy("nothing, if nothing on this node tracks connections or another agent sees to it")
         } else {
             Finding::problem(
                 CHECK,
@@ -131,7 +146,7 @@ fn notrack(held: &[IpAddr], filter: &Ruleset, later: &Ruleset, answered: bool) -
         filter.rules.iter().filter(|r| is_notrack(r)).filter_map(|r| r.packets).sum::<u64>()
     };
     let (before, after) = (packets(filter), packets(later));
-    let finding = if answered && after <= before {
+    let finding = if asked.answered && after <= before {
         Finding::problem(
             CHECK,
             "NOTRACK rules are there, but a query to our address did not meet them.",
@@ -139,7 +154,7 @@ fn notrack(held: &[IpAddr], filter: &Ruleset, later: &Ruleset, answered: bool) -
              Restart sidestep to have them made anew",
         )
     } else {
-        let moved = if answered { ", and they count" } else { "" };
+        let moved = if asked.answered { ", and they count" } else { "" };
         Finding::healthy(CHECK, format!("NOTRACK rules are there{moved}."))
     };
     let places = places.iter().map(|(table, rows)| format!("{table}: {rows} NOTRACK rows"));
@@ -221,13 +236,19 @@ mod tests {
     #[test]
     fn rules_must_be_there_and_must_count() {
         let held = [ip("169.254.20.10")];
-        let level =
-            |before: &Ruleset, after: &Ruleset, answered| notrack(&held, before, after, answered).level;
+        let level = |before: &Ruleset, after: &Ruleset, answered| {
+            notrack(&held, before, after, Asked { answered, clean: false }).level
+        };
         assert_eq!(level(&Ruleset::default(), &Ruleset::default(), true), Level::Problem);
         assert_eq!(level(&rows(4, 1), &rows(5, 1), true), Level::Healthy);
         assert_eq!(level(&rows(4, 1), &rows(4, 1), true), Level::Problem);
         assert_eq!(level(&rows(4, 1), &rows(4, 1), false), Level::Healthy);
-        assert_eq!(notrack(&[], &Ruleset::default(), &Ruleset::default(), false).level, Level::Healthy);
+        assert_eq!(
+            notrack(&[], &Ruleset::default(), &Ruleset::default(), Asked::default()).level,
+            Level::Healthy
+        );
+        let clean = Asked { answered: true, clean: true };
+        assert_eq!(notrack(&held, &Ruleset::default(), &Ruleset::default(), clean).level, Level::Note);
     }
 
     #[test]

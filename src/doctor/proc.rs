@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where the node's files stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +23,6 @@ impl Root {
     /// Where the file is.
     pub fn path(&self, path: &str) -> PathBuf {
         self.0.join(path)
-    }
-
-    /// Where the root is.
-    pub fn top(&self) -> &Path {
-        &self.0
     }
 
     /// Reads a text.

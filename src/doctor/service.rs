@@ -19,6 +19,8 @@ const DEPTH: usize = 6;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Where kube-proxy tells it (its --metrics-bind-address).
 const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10249);
+/// The check that says who translates.
+const MODE: &str = "service.mode";
 /// The link on which kube-proxy holds all Services' addresses in IPVS mode.
 const IPVS_LINK: &str = "kube-ipvs0";
 
@@ -77,34 +79,45 @@ struct Translation {
     packets: u64,
 }
 
-/// `clean`: our addresses at which a query was answered and left no entry.
+/// `whole`: whether the packet filter was read whole; what is not seen in a part of it may be in the other. `clean`:
+/// our addresses at which a query was answered and left no entry.
 pub fn judge(
     cluster: &Cluster,
     proxy: &Proxy,
     filter: &Ruleset,
+    whole: bool,
     links: &[Link],
     clean: &[IpAddr],
 ) -> Vec<Finding> {
-    let mut findings = vec![by_whom(proxy, filter, links)];
+    let mut findings: Vec<Finding> = match by_whom(proxy, filter, links) {
+        None if whole => vec![nobody()],
+        known => known.into_iter().collect(),
+    };
     findings.extend(held_by_ipvs(cluster, links));
-    if cluster.servers.is_empty() {
+    if cluster.servers.is_empty() && whole {
         findings.push(
             Finding::note("service.address", "Nothing on this node says at which address the cluster DNS is.")
                 .remedy("if this is a node of a cluster, name it in the configuration as a server of zone cluster.local"),
         );
     }
-    findings.extend(cluster.servers.iter().map(|dns| {
-        let spared = clean.contains(&dns.address)
-            || (!cluster.pods_ask.is_empty()
-                && cluster.pods_ask.iter().all(|address| clean.contains(address)));
-        translation(dns, &translations(dns.address, proxy, filter), Pods::of(spared, clean), proxy)
-    }));
+    for dns in &cluster.servers {
+        let asked = &cluster.pods_ask;
+        let us = !asked.is_empty() && asked.iter().all(|address| clean.contains(address));
+        let pods = Pods::of(us || clean.contains(&dns.address), !asked.is_empty(), clean);
+        let way = translations(dns.address, proxy, filter);
+        if whole || !way.seen.is_empty() {
+            findings.push(translation(dns, &way, pods, proxy));
+        }
+    }
     findings
 }
 
-/// Which mode kube-proxy works in, or who else.
-fn by_whom(proxy: &Proxy, filter: &Ruleset, links: &[Link]) -> Finding {
-    const CHECK: &str = "service.mode";
+fn nobody() -> Finding {
+    Finding::healthy(MODE, "No kube-proxy and no Cilium: nobody translates Services here.")
+}
+
+/// Which mode kube-proxy works in, or who else; `None`: there is no sign of anybody.
+fn by_whom(proxy: &Proxy, filter: &Ruleset, links: &[Link]) -> Option<Finding> {
     let mut seen: Vec<String> =
         proxy.said.iter().map(|mode| format!("kube-proxy's /proxyMode says {mode}")).collect();
     let chain = filter.chains.iter().find(|chain| chain.name == "KUBE-SERVICES" && chain.table.name == "nat");
@@ -112,14 +125,8 @@ fn by_whom(proxy: &Proxy, filter: &Ruleset, links: &[Link]) -> Finding {
     let ipvs = links.iter().find(|link| link.name == IPVS_LINK);
     let mode = if !proxy.cilium.is_empty() && chain.is_none() && table.is_none() && ipvs.is_none() {
         seen.extend(proxy.cilium.iter().cloned());
-        return with(
-            Finding::healthy(
-                CHECK,
-                "Cilium translates Services at the pods' sockets: no rules of ours are needed for that.",
-            )
-            .remedy("if Cilium's local redirect policy leads to us, run with --firewall none"),
-            seen,
-        );
+        let what = "Cilium translates Services at the pods' sockets: no rules of ours are needed for that.";
+        return Some(with(Finding::healthy(MODE, what), seen));
     } else if let Some(link) = ipvs {
         seen.push(format!("link {}", link.name));
         "IPVS"
@@ -132,9 +139,9 @@ fn by_whom(proxy: &Proxy, filter: &Ruleset, links: &[Link]) -> Finding {
     } else if let Some(mode) = &proxy.said {
         mode
     } else {
-        return Finding::healthy(CHECK, "No kube-proxy and no Cilium: nobody translates Services here.");
+        return None;
     };
-    with(Finding::healthy(CHECK, format!("kube-proxy translates Services in {mode} mode.")), seen)
+    Some(with(Finding::healthy(MODE, format!("kube-proxy translates Services in {mode} mode.")), seen))
 }
 
 fn with(mut finding: Finding, seen: Vec<String>) -> Finding {
@@ -246,8 +253,9 @@ enum Pods {
 }
 
 impl Pods {
-    fn of(spared: bool, clean: &[IpAddr]) -> Self {
-        match (spared, clean.is_empty()) {
+    /// `spared`: all that pods ask is clean; `known`: the kubelet says what they ask; `clean`: addresses of ours.
+    fn of(spared: bool, known: bool, clean: &[IpAddr]) -> Self {
+        match (spared, known || clean.is_empty()) {
             (true, _) => Self::Us,
             (false, false) => Self::Perhaps,
             (false, true) => Self::Cluster,
@@ -324,17 +332,23 @@ mod tests {
     #[test]
     fn the_chains_of_kube_proxy_are_followed_to_the_servers() {
         let filter = legacy::parse(KUBE_PROXY, Family::Ip);
-        let found = judge(&dns("10.96.0.10"), &Proxy::default(), &filter, &[], &[]);
+        let found = judge(&dns("10.96.0.10"), &Proxy::default(), &filter, true, &[], &[]);
         let [mode, translation] = &found[..] else { panic!("{found:?}") };
         assert_eq!(mode.what, "kube-proxy translates Services in iptables mode.");
         assert_eq!(translation.level, Level::Problem);
         assert!(translation.what.contains("one of 2 servers"), "{}", translation.what);
         assert!(translation.evidence.contains(&"server 10.244.0.6:53".to_owned()));
         // Whoever asks us does not go that way.
-        let spared =
-            judge(&dns("10.96.0.10"), &Proxy::default(), &filter, &[], &["10.96.0.10".parse().unwrap()]);
+        let spared = judge(
+            &dns("10.96.0.10"),
+            &Proxy::default(),
+            &filter,
+            true,
+            &[],
+            &["10.96.0.10".parse().unwrap()],
+        );
         assert_eq!(spared[1].level, Level::Healthy);
-        let other = judge(&dns("10.96.0.11"), &Proxy::default(), &filter, &[], &[]);
+        let other = judge(&dns("10.96.0.11"), &Proxy::default(), &filter, true, &[], &[]);
         assert_eq!(other[1].level, Level::Healthy);
     }
 
@@ -361,7 +375,8 @@ mod tests {
             rules: Vec::new(),
         };
         let services = vec![("10.96.0.10:53".parse().unwrap(), filter.chains[0].name.clone())];
-        let found = judge(&dns("10.96.0.10"), &Proxy { services, ..Proxy::default() }, &filter, &[], &[]);
+        let found =
+            judge(&dns("10.96.0.10"), &Proxy { services, ..Proxy::default() }, &filter, true, &[], &[]);
         assert!(found[0].what.contains("nftables mode"));
         assert!(found[1].what.contains("one of 2 servers"), "{}", found[1].what);
     }
@@ -381,7 +396,7 @@ mod tests {
         let proxy = Proxy { ipvs, ..Proxy::default() };
         let filter = Ruleset::default();
         let checks = |links: &[Link]| {
-            let found = judge(&dns("10.96.0.10"), &proxy, &filter, links, &[]);
+            let found = judge(&dns("10.96.0.10"), &proxy, &filter, true, links, &[]);
             found.iter().map(|finding| (finding.check, finding.level)).collect::<Vec<_>>()
         };
         let only = [("service.mode", Level::Healthy), ("service.translation", Level::Problem)];
@@ -393,7 +408,7 @@ mod tests {
     #[test]
     fn cilium_needs_no_rules() {
         let proxy = Proxy { cilium: vec!["link cilium_host".to_owned()], ..Proxy::default() };
-        let found = judge(&dns("10.96.0.10"), &proxy, &Ruleset::default(), &[], &[]);
+        let found = judge(&dns("10.96.0.10"), &proxy, &Ruleset::default(), true, &[], &[]);
         assert!(found.iter().all(|finding| finding.level == Level::Healthy));
         assert!(found[0].what.starts_with("Cilium"));
     }

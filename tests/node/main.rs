@@ -1,23 +1,25 @@
 //! What sidestep does to a node: links, addresses and packet-filter rows, put up in network namespaces of the tests'
 //! own and looked at with the tools that an operator has. Not part of `cargo test`: `just test-real` runs it.
 //!
-//! It needs root and iproute2. Nothing is ever skipped: what is missing is a failure that says how to install it.
-//! What this kernel lacks is tested as lacking.
+//! It needs root, iproute2, nftables, iptables (both variants) and conntrack. Nothing is ever skipped: what is missing
+//! is a failure that says how to install it. What this kernel lacks is tested as lacking.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `link` | the link: made, adopted, repaired, removed; and what is somebody else's |
 //! | `pods` | pods reach the link's addresses, in the ways that networks are built |
 //! | `nftables` | our tables in nftables: put up, kept so, taken away; other programs' tables |
-//! | `untracked` | packets beneath those rows: past connection tracking, and to the cluster DNS without us |
-//! | `network` | a node, a pod and a cluster DNS, each in a namespace, with servers that say who they are |
-//! It needs root, iproute2, iptables (both variants) and conntrack. Nothing is ever skipped: what is missing is a
-//! failure that says how to install it.
 //! | `iptables` | the rules in iptables, of both variants and families |
+//! | `untracked` | packets beneath those rows: past connection tracking, and to the cluster DNS without us |
+//! | `doctor` | the doctor beside nodes that are well and nodes that are not |
+//! | `conntrack` | connection tracking as we read it, beside what `conntrack` says |
+//! | `network` | a node, a pod and a cluster DNS, each in a namespace, with servers that say who they are |
 //! | `namespace` | network namespaces, in which the library's own code runs |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod conntrack;
+mod doctor;
 mod iptables;
 mod link;
 mod namespace;

@@ -2,8 +2,10 @@
 //! text read. A table that nobody uses is not asked for, because asking would make the kernel register it.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+use crate::doctor::proc::Root;
 
 use super::{Action, Base, Chain, Extra, Family, Hook, Keeper, Rule, Ruleset, Table};
 
@@ -14,17 +16,14 @@ const PLACES: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", 
 ///
 /// # Errors
 /// In words: no right to look, no program to look with, or what it said.
-pub fn read(root: &Path) -> Result<Ruleset, String> {
+pub fn read(root: &Root) -> Result<Ruleset, String> {
     let mut all = Ruleset::default();
     for (family, names, program) in [
         (Family::Ip, "proc/net/ip_tables_names", "iptables-legacy-save"),
         (Family::Ip6, "proc/net/ip6_tables_names", "ip6tables-legacy-save"),
     ] {
-        let names = match std::fs::read_to_string(root.join(names)) {
-            Ok(names) => names,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue, // the kernel has none of it
-            Err(e) => return Err(format!("/{names}: {e}")),
-        };
+        // The kernel has none of it where there is no such file.
+        let names = root.optional(names)?.unwrap_or_default();
         for name in names.lines() {
             all.extend(parse(&save(program, name)?, family));
         }

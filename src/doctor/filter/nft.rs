@@ -334,8 +334,11 @@ mod tests {
 
     const EXPRESSIONS: u16 = 4;
 
+    /// An expression: its name, and what fills its attributes.
+    type Expression<'a> = (&'a str, &'a dyn Fn(&mut Message));
+
     /// A rule of `ip filter input` with these expressions.
-    fn read(expressions: &[(&str, &dyn Fn(&mut Message))]) -> Rule {
+    fn read(expressions: &[Expression<'_>]) -> Rule {
         let mut message = Message::new(SUBSYSTEM | 6, 0, &[2, 0, 0, 0]);
         message.text(1, "filter").text(2, "input").nest(EXPRESSIONS, |list| {
             for (name, fill) in expressions {
