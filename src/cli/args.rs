@@ -40,7 +40,7 @@ pub(super) enum Command {
     /// the cure is shown, 1 it is not, 2 the lab could not be built.
     Lab(LabArgs),
     /// Show link, rules and counters of this node at a glance.
-    Status,
+    Status(StatusArgs),
     /// Remove link and rules that earlier runs have left on this machine.
     Teardown(TeardownArgs),
     /// Print a completion script for a shell.
@@ -50,6 +50,13 @@ pub(super) enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct StatusArgs {
+    /// The link's name.
+    #[arg(long, value_name = "NAME", default_value = "nodelocaldns", value_parser = config::parse_interface)]
+    pub interface: String,
 }
 
 #[derive(clap::Args, Debug)]

@@ -9,6 +9,7 @@ mod completions;
 mod doctor;
 mod lab;
 mod man;
+mod status;
 mod teardown;
 
 use std::io::{self, Write};
@@ -35,7 +36,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(check)) => check::check(check.into()),
         Some(Command::Doctor(args)) => doctor::doctor(args),
         Some(Command::Lab(args)) => lab::lab(args.options(), args.json),
-        Some(Command::Status) => ExitCode::SUCCESS,
+        Some(Command::Status(args)) => status::status(&args.interface),
         Some(Command::Teardown(args)) => teardown::teardown(&args.interface, &args.node_address),
         Some(Command::Completions { shell }) => print(&completions::completions(shell)),
         Some(Command::Man) => man::man().map_or_else(|e| failed(&e), |page| print(&page)),

@@ -9,6 +9,7 @@ use super::problem::Wrong;
 use super::quantity::time;
 use super::target::WrittenTarget;
 use super::zone::WrittenZone;
+use crate::node::FirewallKind;
 use crate::resolve::zones::ZONES;
 
 /// A rule that does not hold: the keys it is about, the likelier culprit first, and why.
@@ -63,9 +64,16 @@ fn addresses(written: &Written) -> Result<(), Broken> {
     Ok(())
 }
 
-/// One port for all addresses of the node: the rules have one.
+/// What the rules can do; and one port for all addresses of the node, as they have one.
 fn node(written: &Written) -> Result<(), Broken> {
     let node = &written.config.node;
+    if node.notrack_upstream && matches!(node.firewall, FirewallKind::Iptables | FirewallKind::None) {
+        let wrong = Wrong::new(
+            "node.notrack_upstream needs nftables",
+            "set node.firewall to \"nftables\" or \"auto\", or leave notrack_upstream off",
+        );
+        return broken(&["node.notrack_upstream", "node.firewall"], wrong);
+    }
     let mut ports = written.config.listen.addresses.iter().filter(|a| node.addresses.contains(&a.ip()));
     let Some(first) = ports.next() else { return Ok(()) };
     match ports.find(|other| other.port() != first.port()) {

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
@@ -56,6 +57,7 @@ impl Keeper {
         if settings.addresses.is_empty() {
             return Ok(None);
         }
+        die_at_once();
         let http: Vec<_> = config.http.iter().map(|listener| listener.address).collect();
         let node = Node::new(settings, listening, &http, config.upstream.idle + FORGET)?;
         let ours = |a: &&SocketAddr| settings.addresses.contains(&a.ip());
@@ -194,6 +196,14 @@ impl Keeper {
             due = Instant::now() + if failed { RETRY } else { self.settings.check_every };
             sleep(PAUSE).await;
         }
+    }
+}
+
+/// A process that dumps its memory keeps its sockets and its rules for as long as that takes, a second for half a
+/// gigabyte, and clients keep coming all the while. So we leave no dump (PR_SET_DUMPABLE, prctl(2)).
+fn die_at_once() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        warn!(%error, "after a crash the kernel may take time to dump our memory, and clients wait for it");
     }
 }
 
