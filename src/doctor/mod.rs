@@ -8,7 +8,8 @@
 //! |---|---|
 //! | [`kernel`] | what the kernel does when A and AAAA race |
 //! | [`table`] | how full the conntrack table is, what was lost by it |
-//! | [`cluster`], [`service`], [`ipvs`] | where the cluster DNS is, who translates queries to it |
+//! | [`cluster`] | where the cluster DNS is, and who says so |
+//! | [`service`] | who translates queries to it ([`proxy`], [`ipvs`]), and to how many servers ([`translation`]) |
 //! | [`links`], [`ours`] | our link, addresses and rules |
 //! | [`probe`] | whether our addresses answer, and whether that is tracked |
 //! | [`firewall`] | chains that drop what is not tracked |
@@ -30,9 +31,11 @@ pub mod ours;
 pub mod page;
 pub mod probe;
 pub mod proc;
+pub mod proxy;
 pub mod resolver;
 pub mod service;
 pub mod table;
+pub mod translation;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -46,7 +49,7 @@ use links::Link;
 use ours::Asked;
 use probe::Probe;
 use proc::Root;
-use service::Proxy;
+use proxy::Proxy;
 use table::Table;
 
 /// The port that clients ask.

@@ -1,83 +1,19 @@
 //! The way of a query to the cluster DNS: who translates it (kube-proxy in one of its modes, Cilium, nobody), to how
 //! many servers, and whether our addresses spare pods that way.
 
-use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::IpAddr;
 
 use super::cluster::{Cluster, ClusterDns};
-use super::filter::{Action, Ruleset, Table};
+use super::filter::Ruleset;
 use super::finding::Finding;
-use super::ipvs::{self, Service};
 use super::links::Link;
-use super::proc::Root;
+use super::proxy::Proxy;
+use super::translation::Translation;
 
-/// Chains that lead from a Service to its servers: Service, its servers, one server; with some to spare.
-const DEPTH: usize = 6;
-/// How long kube-proxy may take to tell its mode.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Where kube-proxy tells it (its --metrics-bind-address).
-const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10249);
 /// The check that says who translates.
 const MODE: &str = "service.mode";
 /// The link on which kube-proxy holds all Services' addresses in IPVS mode.
 const IPVS_LINK: &str = "kube-ipvs0";
-
-/// What is known of those who translate.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Proxy {
-    /// What kube-proxy says itself.
-    pub said: Option<String>,
-    /// IPVS services.
-    pub ipvs: Vec<Service>,
-    /// Signs of Cilium.
-    pub cilium: Vec<String>,
-    /// `service-ips` of kube-proxy in nftables mode.
-    pub services: Vec<(SocketAddr, String)>,
-}
-
-impl Proxy {
-    /// Looks at it; `services` comes from the packet filter.
-    pub fn read(root: &Root, links: &[Link], services: Vec<(SocketAddr, String)>) -> Self {
-        let mut cilium: Vec<String> = links
-            .iter()
-            .filter(|link| matches!(link.name.as_str(), "cilium_host" | "cilium_net"))
-            .map(|link| format!("link {}", link.name))
-            .collect();
-        const MAPS: &str = "sys/fs/bpf/tc/globals";
-        if root.holds(MAPS, "cilium") {
-            cilium.push(format!("/{MAPS}/cilium*"));
-        }
-        let ipvs = root.text("proc/net/ip_vs").map(|text| ipvs::parse(&text)).unwrap_or_default();
-        Self { said: mode(PROXY), ipvs, cilium, services }
-    }
-}
-
-/// Asks kube-proxy for its mode.
-fn mode(address: SocketAddr) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.write_all(b"GET /proxyMode HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    // A server that keeps the connection open has answered nevertheless.
-    let _ = stream.take(4096).read_to_string(&mut answer);
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let word = body.trim();
-    let plain = (1..=20).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_alphanumeric());
-    (plain && head.split_whitespace().nth(1) == Some("200")).then(|| word.to_owned())
-}
-
-/// The way that somebody translates queries to one address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Translation {
-    /// In which words of the kernel it stands.
-    seen: Vec<String>,
-    /// To which servers.
-    servers: BTreeSet<SocketAddr>,
-    /// Packets that took it, where they are counted (NAT counts the first of a connection).
-    packets: u64,
-}
 
 /// `whole`: whether the packet filter was read whole; what is not seen in a part of it may be in the other. `clean`:
 /// our addresses at which a query was answered and left no entry.
@@ -104,7 +40,7 @@ pub fn judge(
         let asked = &cluster.pods_ask;
         let us = !asked.is_empty() && asked.iter().all(|address| clean.contains(address));
         let pods = Pods::of(us || clean.contains(&dns.address), !asked.is_empty(), clean);
-        let way = translations(dns.address, proxy, filter);
+        let way = Translation::of(dns.address, proxy, filter);
         if whole || !way.seen.is_empty() {
             findings.push(translation(dns, &way, pods, proxy));
         }
@@ -174,73 +110,6 @@ fn held_by_ipvs(cluster: &Cluster, links: &[Link]) -> Vec<Finding> {
     .collect()
 }
 
-fn translations(address: IpAddr, proxy: &Proxy, filter: &Ruleset) -> Translation {
-    let mut all = Translation::default();
-    for service in proxy.ipvs.iter().filter(|s| s.address == SocketAddr::new(address, 53)) {
-        all.seen.push(format!("IPVS {} scheduler {}", service.address, service.scheduler));
-        all.servers.extend(&service.servers);
-    }
-    for rule in &filter.rules {
-        let about =
-            rule.to == Some(address) && matches!(rule.dport, None | Some(53)) && rule.protocol != Some(6);
-        // Jumps elsewhere than in a NAT table do not translate.
-        let translates = matches!(rule.action, Action::Translate(_)) || rule.table.name == "nat";
-        if !about || !translates || rule.table.name.starts_with("sidestep") {
-            continue;
-        }
-        let mut servers = BTreeSet::new();
-        if follow(filter, &rule.table, &rule.action, DEPTH, &mut servers) {
-            all.seen.push(format!(
-                "{} chain {}, {} packets",
-                rule.table,
-                rule.chain,
-                rule.packets.unwrap_or(0)
-            ));
-            all.servers.extend(servers);
-            all.packets += rule.packets.unwrap_or(0);
-        }
-    }
-    for (_, chain) in proxy.services.iter().filter(|(service, _)| *service == SocketAddr::new(address, 53)) {
-        all.seen.push(format!("map service-ips to chain {chain}"));
-        all.servers.extend(endpoints(chain, filter));
-    }
-    all
-}
-
-/// Whether an action ends in a translation, and to which servers.
-fn follow(
-    filter: &Ruleset,
-    table: &Table,
-    action: &Action,
-    depth: usize,
-    servers: &mut BTreeSet<SocketAddr>,
-) -> bool {
-    match action {
-        Action::Translate(to) => {
-            servers.extend(to);
-            true
-        }
-        Action::Jump(chain) if depth > 0 => {
-            let follow_all = |found, rule: &super::filter::Rule| {
-                follow(filter, table, &rule.action, depth - 1, servers) || found
-            };
-            filter.of(table, chain).fold(false, follow_all)
-        }
-        _ => false,
-    }
-}
-
-/// The servers of `service-HASH-NAMESPACE/NAME/udp/PORT`: chains `endpoint-HASH-NAMESPACE/NAME/udp/PORT__IP/PORT`.
-fn endpoints(service: &str, filter: &Ruleset) -> BTreeSet<SocketAddr> {
-    let Some(name) = service.splitn(3, '-').nth(2) else { return BTreeSet::new() };
-    let read = |chain: &str| {
-        let (of, server) = chain.strip_prefix("endpoint-")?.split_once('-')?.1.split_once("__")?;
-        let (address, port) = server.rsplit_once('/')?;
-        (of == name).then(|| Some(SocketAddr::new(address.parse().ok()?, port.parse().ok()?)))?
-    };
-    filter.chains.iter().filter_map(|chain| read(&chain.name)).collect()
-}
-
 /// Whom pods ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pods {
@@ -295,7 +164,7 @@ fn translation(dns: &ClusterDns, way: &Translation, pods: Pods, proxy: &Proxy) -
         );
         let cure = "let pods ask sidestep: --node-address 169.254.20.10 with the kubelet's clusterDNS set to it, or \
                     --node-address with the cluster DNS's own address where kube-proxy is not in IPVS mode";
-        if way.servers.len() == 1 {
+        if way.servers.len() == 1 || way.hashed {
             Finding::note(CHECK, format!("{what} A full conntrack table loses lookups.")).remedy(cure)
         } else {
             let why = "A and AAAA of one lookup can go to different servers and race; late answers and a full \
@@ -310,11 +179,10 @@ fn translation(dns: &ClusterDns, way: &Translation, pods: Pods, proxy: &Proxy) -
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
-    use crate::doctor::filter::{Chain, Family, Keeper, legacy};
+    use crate::doctor::filter::{Chain, Family, Keeper, Table, legacy};
     use crate::doctor::finding::Level;
+    use crate::doctor::ipvs::Service;
 
     fn dns(address: &str) -> Cluster {
         let server = ClusterDns { address: address.parse().unwrap(), source: "a test".to_owned() };
@@ -350,15 +218,6 @@ mod tests {
         assert_eq!(spared[1].level, Level::Healthy);
         let other = judge(&dns("10.96.0.11"), &Proxy::default(), &filter, true, &[], &[]);
         assert_eq!(other[1].level, Level::Healthy);
-    }
-
-    #[test]
-    fn rules_in_a_circle_are_followed_only_so_far() {
-        let filter = legacy::parse("*nat\n-A A -d 10.96.0.10/32 -j B\n-A B -j A\n-A A -j B\n", Family::Ip);
-        assert_eq!(
-            translations("10.96.0.10".parse().unwrap(), &Proxy::default(), &filter),
-            Translation::default()
-        );
     }
 
     #[test]
@@ -399,6 +258,12 @@ mod tests {
             let found = judge(&dns("10.96.0.10"), &proxy, &filter, true, links, &[]);
             found.iter().map(|finding| (finding.check, finding.level)).collect::<Vec<_>>()
         };
+        let hashed = Proxy {
+            ipvs: vec![Service { scheduler: "sh".to_owned(), ..proxy.ipvs[0].clone() }],
+            ..Proxy::default()
+        };
+        let found = judge(&dns("10.96.0.10"), &hashed, &filter, true, &[link(IPVS_LINK)], &[]);
+        assert_eq!(found[1].level, Level::Note, "{found:?}");
         let only = [("service.mode", Level::Healthy), ("service.translation", Level::Problem)];
         assert_eq!(checks(&[link(IPVS_LINK)]), only);
         let both = checks(&[link(IPVS_LINK), link("nodelocaldns")]);
@@ -411,25 +276,5 @@ mod tests {
         let found = judge(&dns("10.96.0.10"), &proxy, &Ruleset::default(), true, &[], &[]);
         assert!(found.iter().all(|finding| finding.level == Level::Healthy));
         assert!(found[0].what.starts_with("Cilium"));
-    }
-
-    #[test]
-    fn kube_proxy_is_asked_for_its_mode_and_nonsense_is_no_mode() {
-        for (answer, expected) in [
-            ("HTTP/1.0 200 OK\r\n\r\nipvs", Some("ipvs")),
-            ("HTTP/1.1 404 Not Found\r\n\r\nno", None),
-            ("HTTP/1.1 200 OK\r\n\r\n<html>\n", None),
-        ] {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap();
-            let server = std::thread::spawn(move || {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut request = [0; 256];
-                let _ = stream.read(&mut request).unwrap();
-                stream.write_all(answer.as_bytes()).unwrap();
-            });
-            assert_eq!(mode(address).as_deref(), expected);
-            server.join().unwrap();
-        }
     }
 }

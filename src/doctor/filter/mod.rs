@@ -6,6 +6,7 @@
 
 pub mod legacy;
 pub mod nft;
+mod walk;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
