@@ -17,8 +17,8 @@
 //! | [`filter`] | the packet filter, read |
 //! | [`finding`], [`page`] | what is said, and how it looks |
 //!
-//! Every judgement is a function of facts. Where a test machine lacks something (IPVS, dummy links, old kernels,
-//! Cilium, a full table), it is tested on facts written down in the kernel's words.
+//! Every judgement is a function of facts. Where a test machine lacks something (IPVS, dummy links, old kernels or
+//! Cilium), it is tested on facts written down in the kernel's words.
 
 pub mod cluster;
 pub mod filter;

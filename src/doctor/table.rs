@@ -10,7 +10,8 @@ const CROWDED: u64 = 75;
 const FULL: u64 = 95;
 
 const CURE: &str = "raise net.netfilter.nf_conntrack_max (sysctl; kube-proxy sets it from --conntrack-max-per-core), and \
-                    find who opens so many connections: conntrack -L | awk '{print $1,$5}' | sort | uniq -c | sort -rn | head";
+                    find who opens so many connections: \
+                    conntrack -L -p tcp | awk '{print $5}' | sort | uniq -c | sort -rn | head";
 
 /// What is known of connection tracking in this network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +91,8 @@ fn losses(totals: &Result<Totals, String>, later: Option<&Totals>) -> Finding {
     let now = later.map_or(0, |later| lost(later).saturating_sub(lost(totals)));
     if now > 0 {
         let what = format!("Conntrack is losing packets right now: {now} while doctor looked.");
-        return Finding::problem(CHECK, what, CURE).evidence(seen);
+        let cure = "if the table is full, make it larger; if it is not, queries race: conntrack -S shows which counts grow";
+        return Finding::problem(CHECK, what, cure).evidence(seen);
     }
     match (totals.insert_failed, totals.drop, totals.early_drop) {
         (0, 0, 0) => Finding::healthy(CHECK, "Conntrack has lost nothing since this network came up."),

@@ -2,7 +2,7 @@
 //! the program looks.
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -432,6 +432,32 @@ fn without_root_it_says_what_it_could_not_look_at() {
         expect(&checks, "kernel.race", "healthy");
         expect(&checks, "conntrack.losses", "healthy");
         assert_eq!(code, 2, "{checks:#?}");
+    });
+}
+
+#[test]
+fn a_full_table_is_a_problem_and_our_addresses_answer_all_the_same() {
+    alone(|| {
+        link();
+        track();
+        notrack();
+        let _server = Server::start();
+        let max = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max").unwrap();
+        let max: u32 = max.trim().parse().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let entry = |n: u32| {
+            let source = Ipv4Addr::from(0x0a00_0000 + n);
+            let tuple = format!("-s {source} -d 192.0.2.1 --sport 1000 --dport 80");
+            format!("-I -p tcp --timeout 600 --state ESTABLISHED {tuple} -u ASSURED,SEEN_REPLY\n")
+        };
+        std::fs::write(file.path(), (0..max).map(entry).collect::<String>()).unwrap();
+        // The table may hold an entry already, so the last one may not fit.
+        run(&format!("conntrack -R {} >/dev/null 2>&1 || true", file.path().display()));
+        let (code, checks) = doctor(&[]);
+        assert!(expect(&checks, "conntrack.use", "problem").contains("is full"));
+        expect(&checks, "probe.answer", "healthy");
+        expect(&checks, "probe.untracked", "healthy");
+        assert_eq!(code, 1);
     });
 }
 
