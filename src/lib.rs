@@ -36,7 +36,8 @@
 //! - Every queue, map, retry and connection count has a named [`limit`] and a counter for reaching it.
 //! - Logic takes `now` ([`clock::Now`]); the event loop reads the clock, once a batch.
 //! - A bad packet is a count, never a log line.
-//! - `unsafe` stands in `listen::batch` alone; beside the road, in `node::link::tun` for one ioctl.
+//! - `unsafe` stands in `listen::batch` alone; beside the road, in `node::link::tun` for one ioctl and in
+//!   `lab::place` for namespaces.
 //!
 //! # Who may look at whom
 //!

@@ -45,6 +45,7 @@ fn own_sections(command: &clap::Command) -> Roff {
             "1, 2",
             "Of doctor: a problem was found; something could not be looked at, and there was no problem.",
         ),
+        ("1, 2", "Of lab: the cure was not shown; the lab could not be built."),
     ] {
         roff.control("TP", []).text([bold(status)]).text([roman(what)]);
     }

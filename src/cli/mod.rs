@@ -1,7 +1,8 @@
 //! The command line: arguments to a command, a command to its exit code.
 //!
 //! A contract that scripts rely on: 0 is success, 1 a configuration or a start that failed, 2 a command line
-//! that makes no sense; `doctor` has its own: 1 is a problem found, 2 something that it could not look at. What was asked for goes to standard output, complaints to standard error.
+//! that makes no sense; `doctor` has its own: 1 is a problem found, 2 something that it could not look at; and so has `lab`:
+//! 1 is a cure that was not shown, 2 a lab that could not be built. What was asked for goes to standard output, complaints to standard error.
 
 mod args;
 mod check;

@@ -188,3 +188,75 @@ fn text(value: &str) -> String {
     out.push('"');
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::lab::client::Tally;
+
+    fn row(name: &'static str, expect: Expect, counts: Option<(u32, u32)>, verdict: Verdict) -> Row {
+        let outcome =
+            counts.map(|(lost, asked)| Outcome { tally: Tally { asked, lost }, entries: Some(lost + asked) });
+        Row { name, expect, outcome, verdict }
+    }
+
+    fn report(rows: Vec<Row>) -> Report {
+        Report {
+            kernel: "6.18.0".to_owned(),
+            processors: 2,
+            rights: Rights::UserNamespace,
+            took: Duration::from_millis(31_400),
+            sections: vec![Section { title: "A title", shows: "What it shows.", rows }],
+        }
+    }
+
+    #[test]
+    fn bars_are_as_long_as_the_share_and_every_loss_shows() {
+        let lengths = [(0, 3000), (1, 3000), (1500, 3000), (2999, 3000), (3000, 3000), (0, 0)];
+        assert_eq!(lengths.map(|(lost, asked)| bar(lost, asked).len()), [0, 1, 10, 20, 20, 0]);
+    }
+
+    #[test]
+    fn the_table_is_aligned_and_fits() {
+        let why = "words ".repeat(40);
+        let text = report(vec![
+            row("through DNAT", Expect::Loss, Some((203, 400)), Verdict::Shown),
+            row("sidestep", Expect::AtMost(0), Some((0, 400)), Verdict::Cured),
+            row("elsewhere", Expect::AtMost(0), None, Verdict::LeftOut(why)),
+        ])
+        .to_string();
+        assert!(text.lines().all(|line| line.len() <= 100 && line.trim_end() == line), "{text}");
+        let at = |what: &str| text.lines().find_map(|line| line.find(what)).unwrap();
+        assert_eq!((at("203 of 400") + 10, at("0 of 400") + 10), (58, 60), "{text}");
+        assert_eq!(at("lookups lost") + 12, at("203 of 400") + 10);
+        assert!(text.contains("  ok\n") && text.contains("  left out\n      words words"), "{text}");
+        assert!(text.starts_with("sidestep lab: Linux 6.18.0, 2 processors, in a user namespace, 31 s\n"));
+    }
+
+    #[test]
+    fn only_kept_promises_are_a_cure() {
+        let own = |verdicts: &[Verdict]| {
+            let row = |verdict: &Verdict| row("ours", Expect::AtMost(2), None, verdict.clone());
+            report(verdicts.iter().map(row).collect()).cured()
+        };
+        let (out, broken) = (Verdict::LeftOut(String::new()), Verdict::Broken(String::new()));
+        assert!(own(&[Verdict::Cured]));
+        assert!(own(&[Verdict::Cured, out.clone()]));
+        assert!(!own(&[out]), "nothing was shown");
+        assert!(!own(&[Verdict::Cured, broken]));
+        assert!(!own(&[Verdict::Cured, Verdict::Failed]));
+    }
+
+    #[test]
+    fn json_says_what_does_not_apply_with_null() {
+        let json = report(vec![
+            row("a", Expect::Loss, Some((3, 4)), Verdict::Shown),
+            row("b \"c\"\\\n", Expect::AtMost(2), None, Verdict::Broken("x".to_owned())),
+        ])
+        .json();
+        let expected = r#"{"kernel":"6.18.0","processors":2,"rights":"user-namespace","seconds":31.4,"cured":false,"rows":[{"group":"A title","name":"a","asked":4,"lost":3,"tracked":7,"at_most":null,"verdict":"shown","why":null},{"group":"A title","name":"b \"c\"\\\u000a","asked":null,"lost":null,"tracked":null,"at_most":2,"verdict":"broken","why":"x"}]}"#;
+        assert_eq!(json, expected);
+    }
+}

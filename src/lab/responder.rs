@@ -106,18 +106,35 @@ struct EveryName {
 
 #[async_trait]
 impl RequestHandler for EveryName {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, query: &Request, mut to: R) -> ResponseInfo {
-        if self.delay == Delay::Slow {
-            let pause = rand::rng().random_range(SLOW);
-            sleep(Duration::from_millis(pause)).await;
+    async fn handle_request<R: ResponseHandler, T: Time>(&self, query: &Request, to: R) -> ResponseInfo {
+        if self.delay == Delay::None {
+            return respond(query, to).await;
         }
-        let metadata = Metadata::response_from_request(&query.metadata);
-        let records: Vec<_> = answer(query).into_iter().collect();
-        let response = MessageResponseBuilder::from_message_request(query);
-        let sent = to.send_response(response.build(metadata, &records, [], [], [])).await;
-        // A client that has gone is none of our business.
-        sent.unwrap_or_else(|_| Header { metadata, counts: HeaderCounts::default() }.into())
+        // The server takes the next query of a TCP connection when this returns. CoreDNS answers them side by side, so
+        // the waiting is done elsewhere, on a copy.
+        if let Ok(copy) = Request::from_bytes(query.as_slice().to_vec(), query.src(), query.protocol()) {
+            let pause = Duration::from_millis(rand::rng().random_range(SLOW));
+            tokio::spawn(async move {
+                sleep(pause).await;
+                respond(&copy, to).await;
+            });
+        }
+        said(query)
     }
+}
+
+async fn respond(query: &Request, mut to: impl ResponseHandler) -> ResponseInfo {
+    let records: Vec<_> = answer(query).into_iter().collect();
+    let metadata = Metadata::response_from_request(&query.metadata);
+    let response = MessageResponseBuilder::from_message_request(query).build(metadata, &records, [], [], []);
+    // A client that has gone is none of our business.
+    to.send_response(response).await.unwrap_or_else(|_| said(query))
+}
+
+/// What the server is told of a response for its statistics, where it has not sent it itself.
+fn said(query: &Request) -> ResponseInfo {
+    let metadata = Metadata::response_from_request(&query.metadata);
+    Header { metadata, counts: HeaderCounts::default() }.into()
 }
 
 fn answer(query: &Request) -> Option<Record> {
