@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use super::args::DoctorArgs;
 use crate::config::{Config, Flags};
 use crate::doctor::{Subject, examine, page};
-use crate::node;
 
 /// Prints the report. A configuration that cannot be read leaves nothing to compare with: 2, as what cannot be
 /// looked at.
@@ -17,12 +16,11 @@ pub(super) fn doctor(args: DoctorArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let defaults = node::Settings::default();
-    let settings = node::Settings {
-        addresses: args.node_address,
-        interface: args.interface.unwrap_or(defaults.interface.clone()),
-        ..defaults
-    };
+    let mut settings = config.node.clone();
+    if !args.node_address.is_empty() {
+        settings.addresses = args.node_address;
+    }
+    settings.interface = args.interface.unwrap_or(settings.interface);
     let report = examine(&Subject::new(&config, &settings));
     let page = if args.json { page::json(&report) } else { page::text(&report) };
     let printed = super::print(page.as_bytes());
