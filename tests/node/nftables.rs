@@ -138,10 +138,8 @@ fn the_sleeping_rows_are_armed_anew() {
         std::thread::sleep(Duration::from_millis(60));
         let before = left();
         assert!(before.iter().all(|left| *left < ARMED - Duration::from_millis(50)), "{before:?}");
-        ours.rearm().unwrap();
+        ours.check(&plan()).unwrap();
         assert!(left().iter().zip(&before).all(|(now, before)| now > before), "{before:?}, {:?}", left());
-        sh("nft flush ruleset");
-        ours.rearm().unwrap();
     });
 }
 
@@ -221,9 +219,9 @@ fn what_a_run_without_owner_left_is_replaced() {
 fn events_tell_of_others_only() {
     alone(|| {
         let mut ours = Nftables::open().unwrap();
-        let mut events = ours.events().unwrap();
+        let mut events = ours.events().unwrap().unwrap();
         ours.up(&plan()).unwrap();
-        ours.rearm().unwrap();
+        ours.check(&plan()).unwrap();
         assert!(!events.changed().unwrap(), "our own changes");
         sh("nft add table ip other; nft 'add set ip other s { type ipv4_addr; }'");
         assert!(events.changed().unwrap(), "a table of others");
