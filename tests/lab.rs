@@ -116,7 +116,8 @@ fn shows_problem_and_cure(output: &Output, rights: &str) {
         let number = |name| field(row, name).parse::<u32>().unwrap_or_else(|_| panic!("{name} in {row}"));
         let (asked, lost) = (number("asked"), number("lost"));
         match field(row, "at_most") {
-            "null" if full => assert_eq!((lost, field(row, "verdict")), (asked, "shown"), "{row}"),
+            // A few get in where an entry was not assured, and could be thrown out.
+            "null" if full => assert!(lost > asked * 9 / 10, "{row}"),
             "null" => assert!(matches!(field(row, "verdict"), "shown" | "not-shown" | "helps"), "{row}"),
             _ => {
                 cures += 1;
@@ -131,7 +132,7 @@ fn shows_problem_and_cure(output: &Output, rights: &str) {
             assert!(lost > asked / 10, "the race does not show: {row}");
         }
         if field(row, "tracked") != "null" && field(row, "at_most") != "null" {
-            assert!(number("tracked") <= 8, "lookups left entries: {row}");
+            assert_eq!(number("tracked"), 0, "lookups were tracked: {row}");
         }
     }
     assert!(cures >= if large { 8 } else { 10 }, "{cures} of our rows were played:\n{json}");

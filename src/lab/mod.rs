@@ -71,8 +71,9 @@ struct Row {
 #[derive(Clone, Copy, Debug)]
 struct Outcome {
     tally: Tally,
-    /// Entries that the lookups left in the node's connection tracking table, where that says something.
-    entries: Option<u32>,
+    /// Entries with the address that was asked that the lookups left in the node's connection tracking table, where
+    /// that says something.
+    entries: Option<usize>,
 }
 
 /// What a row says.

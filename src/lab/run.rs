@@ -1,6 +1,7 @@
 //! Plays scenarios: builds a world, starts what the scenario asks for, lets clients ask, counts.
 
-use std::fs;
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -14,6 +15,7 @@ use super::responder::Delay;
 use super::scenario::{AWAY, BEFORE, Event, Expect, FROZEN, Firewall, Group, Road, Scenario, Test};
 use super::world::{self, World};
 use super::{Doing, Options, Outcome, Row, Trouble, Verdict, crowd, service};
+use crate::node::conntrack::{Conntrack, Entry};
 
 /// How long a pair is waited for: longer than the slowest answer.
 const PATIENCE: Duration = Duration::from_millis(2700);
@@ -50,6 +52,9 @@ fn play(scenario: &Scenario, options: Options) -> Played {
         None => None,
         Some(arguments) => Some(Program::ready(&world, &arguments, address(scenario.road))?),
     };
+    if let Road::Sidestep(_) = scenario.road {
+        settled(&world, scenario.road)?;
+    }
     let outcome = match (scenario.test, &mut program) {
         (Test::Pairs(count, order), _) => pairs(&world, scenario, count, order)?,
         (Test::FullTable(stream), _) => full_table(&world, scenario.road, stream)?,
@@ -79,7 +84,7 @@ fn left_out(scenario: &Scenario, options: Options) -> Result<Option<String>, Tro
     Ok(None)
 }
 
-fn address(road: Road) -> std::net::SocketAddr {
+fn address(road: Road) -> SocketAddr {
     match road {
         Road::Service => world::SERVICE,
         Road::TrackedCache => world::NODE,
@@ -106,9 +111,11 @@ fn pairs(world: &World, scenario: &Scenario, count: usize, order: Order) -> Resu
         (Delay::Slow, Road::Service) => PATIENCE,
         (Delay::Slow, _) => PATIENCE_CACHE,
     };
-    let (server, before) = (address(scenario.road), entries(world)?);
+    let server = address(scenario.road);
+    let before = tracked(world, server)?;
     let tally = world.pod.run(move || client::pairs(server, count, order, patience))?;
-    Ok(Outcome { tally, entries: Some(entries(world)?.saturating_sub(before)) })
+    let new = tracked(world, server)?.difference(&before).count();
+    Ok(Outcome { tally, entries: Some(new) })
 }
 
 fn full_table(world: &World, road: Road, stream: Stream) -> Result<Outcome, Trouble> {
@@ -136,7 +143,7 @@ fn outage(
         let tally = asking.join().unwrap_or_else(|_| Err(Trouble("the lab has a fault".to_owned())))?;
         happened.map(|()| tally)
     })?;
-    back(world, road)?;
+    settled(world, road)?;
     Ok(Outcome { tally, entries: None })
 }
 
@@ -170,31 +177,30 @@ fn flush_iptables(world: &World) -> Result<(), Trouble> {
     if status.success() { Ok(()) } else { Err(Trouble(format!("iptables -t raw -F: {status}"))) }
 }
 
-/// Waits until lookups leave no trace in the connection tracking table: sidestep is there again, and answers them.
-fn back(world: &World, road: Road) -> Result<(), Trouble> {
+/// Waits until lookups leave no trace in the connection tracking table: sidestep answers them, and its rules are up.
+fn settled(world: &World, road: Road) -> Result<(), Trouble> {
     const PATIENCE: Duration = Duration::from_secs(3);
     const LOOKUPS: Stream = Stream { count: 50, spacing: Duration::from_micros(200), names: 50 };
-    /// sidestep's own connections to its servers.
-    const OWN: u32 = 8;
-    let end = Instant::now() + PATIENCE;
+    let (server, end) = (address(road), Instant::now() + PATIENCE);
     loop {
-        let (server, before) = (address(road), entries(world)?);
+        let before = tracked(world, server)?;
         let tally = world.pod.run(move || client::stream(server, LOOKUPS))?;
-        if tally.lost == 0 && entries(world)?.saturating_sub(before) <= OWN {
+        if tally.lost == 0 && tracked(world, server)?.is_subset(&before) {
             return Ok(());
         }
         if Instant::now() > end {
-            return Err(Trouble("afterwards lookups do not go to sidestep again".to_owned()));
+            return Err(Trouble("lookups do not go to sidestep, or are tracked".to_owned()));
         }
         thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// Connections that the node tracks.
-fn entries(world: &World) -> Result<u32, Trouble> {
-    world.node.run(|| {
-        let text = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
-        text.doing("reading nf_conntrack_count")?.trim().parse().doing("reading nf_conntrack_count")
+/// Connections to and from this address that the node tracks.
+fn tracked(world: &World, server: SocketAddr) -> Result<HashSet<Entry>, Trouble> {
+    world.node.run(move || {
+        let mut table = Conntrack::open().doing("opening ctnetlink")?;
+        let entries = table.entries_of(server.ip()).doing("reading the connection tracking table")?;
+        Ok(entries.into_iter().collect())
     })
 }
 
