@@ -1,13 +1,13 @@
 //! The lab: shows the problem and the cure on this machine's kernel, in networks of its own.
 //!
-//! It builds a small cluster ([`world`]) for each row of the table ([`scenario`]) out of network namespaces
-//! ([`place`]) and cables ([`wires`]): a pod, its node with kube-proxy's rows ([`service`]), and two servers of the
-//! cluster DNS ([`responder`]). The pod's clients ([`client`]) ask, [`run`] counts what is lost, [`report`] prints it.
-//! The sidestep under test is a process of its own ([`program`]), so that it can be killed.
+//! It builds a small cluster (`world`) for each row of the table (`scenario`) out of network namespaces
+//! (`place`) and cables (`wires`): a pod, its node with kube-proxy's rows (`service`), and two servers of the
+//! cluster DNS (`responder`). The pod's clients (`client`) ask, `run` counts what is lost, `report` prints it.
+//! The sidestep under test is a process of its own (`program`), so that it can be killed.
 //!
 //! Nothing on the machine is touched: the namespaces have no names, no file is written, and the kernel removes all of
 //! it with the last thread, however that ended. What is shared with the machine is processor time, memory for a full
-//! connection tracking table ([`crowd`]), and the kernel's log, where "table full, dropping packet" may appear.
+//! connection tracking table (`crowd`), and the kernel's log, where "table full, dropping packet" may appear.
 //!
 //! No program is run but this one, and iptables where its rows are shown. Neither threads nor a runtime may exist
 //! when it begins: a user namespace can only be entered by a program with one thread.
