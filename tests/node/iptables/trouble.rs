@@ -213,38 +213,32 @@ fn a_start_after_a_kill_leaves_one_set() {
     }
 }
 
-/// What the test below kills: rules up and down, again and again.
-#[test]
-#[ignore = "a process for `kills_at_any_moment` to kill"]
-fn up_and_down_for_ever() {
-    let path = std::env::var_os("SIDESTEP_TEST_PROGRAMS").expect("run by kills_at_any_moment");
-    loop {
-        let mut firewall = Iptables::find_in(&path).unwrap();
-        firewall.up(&plan()).unwrap();
-        firewall.down().unwrap();
-    }
-}
-
 #[test]
 fn kills_at_any_moment() {
     for variant in VARIANTS {
         alone(move || {
             let folder = Folder::of(variant);
+            let mut midway = 0;
             for kill in 0..20 {
-                let mut victim = Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", "iptables::trouble::up_and_down_for_ever", "--ignored", "--quiet"])
-                    .env("SIDESTEP_TEST_PROGRAMS", folder.path())
+                // Its start takes some 100 ms here; rules go up in the second half of it.
+                let mut victim = Command::new(env!("CARGO_BIN_EXE_sidestep"))
+                    .args(["--node-address", "169.254.20.10", "--node-address", "fd00:53::10", "--link", "lo"])
+                    .args(["--firewall", "iptables", "--upstream", "tcp://127.0.0.1:9"])
+                    .env("PATH", folder.path())
                     .stdout(Stdio::null())
                     .stderr(Stdio::null())
                     .spawn()
                     .unwrap();
-                std::thread::sleep(Duration::from_millis(100 + 7 * kill));
+                std::thread::sleep(Duration::from_millis(20 + 10 * kill));
                 assert!(victim.try_wait().unwrap().is_none(), "it ended by itself");
                 victim.kill().unwrap();
                 victim.wait().unwrap();
+                midway += usize::from(!all(variant).is_empty());
                 folder.find().up(&plan()).unwrap();
                 assert_eq!(all(variant).len(), 38, "{variant}, kill {kill}");
+                teardown_in(folder.path()).unwrap();
             }
+            assert!(midway > 0, "no kill came after the first rule");
         });
     }
 }
