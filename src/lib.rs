@@ -12,15 +12,17 @@
 //!               v
 //! listen::tcp > resolve > flight > upstream > cache store > wire::answer > ReplyTo
 //!
-//! wings:  config  ·  telemetry  ·  doctor  ·  cli        and above everything: serve (start, reload, stop)
+//! wings:  node  ·  config  ·  telemetry  ·  doctor  ·  lab  ·  cli
+//! above everything: serve (start, reload, stop)
 //! ```
 //!
 //! A *worker* is one OS thread with an event loop of its own. It owns its UDP sockets, its share of the TCP
 //! clients, its upstream connections, its flights and its timers: a miss never leaves its thread, and there
 //! is no cross-thread queue on the road. Workers share the [`cache`] and an immutable
-//! [snapshot](resolve::Snapshot) of the zones with the listeners' [settings](listen::Settings), nothing else. The *supervisor* is the main thread: it
-//! binds, starts the workers, watches files and signals, finds out the addresses behind services' names,
-//! publishes snapshots, and serves HTTP.
+//! [snapshot](resolve::Snapshot) of the zones with the listeners' [settings](listen::Settings), nothing else.
+//! The *supervisor* is the main thread: it binds, starts the workers, holds the [`node`]'s link and rules, watches
+//! files and signals, finds out the addresses behind services' names, publishes snapshots, and serves HTTP. A
+//! *watchdog* on a thread of its own asks our own listeners.
 //!
 //! # What the road keeps true
 //!
@@ -43,10 +45,11 @@
 //!
 //! ```text
 //! cache > wire        upstream > wire        resolve > cache, upstream, wire        listen > cache, resolve, wire
-//! config, telemetry > any stage              doctor > config, node, netlink              serve > all                            cli > all
+//! node > netlink      config, telemetry > any stage, node      doctor > config, node, netlink
+//! lab > node, netlink (it runs this program as a process)      serve > all        cli > all
 //! ```
 //!
-//! The road never looks at the wings. A stage owns its settings and its counters; [`config`] builds the
+//! The road never looks at the wings, and [`node`] at nothing on the road: a mark on a socket is all they share. A stage owns its settings and its counters; [`config`] builds the
 //! settings from a file and flags, [`telemetry`] reads the counters. [`clock`], [`count`] and [`limit`] are
 //! the three words that every stage speaks.
 
