@@ -8,7 +8,7 @@
 //!
 //! **Stop** (SIGTERM, SIGINT): no new connections; flights land; what has arrived is answered; close.
 //!
-//! On a **node** ([`crate::node`]), link and rules go up once the workers run, and a [watchdog](watchdog) asks our
+//! On a **node** ([`crate::node`]), link and rules go up once the workers run, and a watchdog asks our
 //! own listeners from then on. At the stop, TCP connections drain, then NOTRACK goes, then the rest drains.
 //!
 //! The supervisor is the main thread. It never handles a query, so it may wait for files and scrapes.
