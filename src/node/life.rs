@@ -37,6 +37,10 @@ pub struct Node {
     plan: Plan,
     fail_open: bool,
     teardown_on_exit: bool,
+    /// Whether the link is ours to remove: with [`LinkKind::None`] somebody else sees to it.
+    has_link: bool,
+    /// Whether clients live by what an earlier run has left asleep.
+    inherited: bool,
     counters: Arc<Counters>,
     /// What the last check found, so that the same is not told every minute.
     told: Vec<String>,
@@ -58,8 +62,10 @@ impl Node {
         let mut http_ports: Vec<u16> = http.iter().filter(ours).map(SocketAddr::port).collect();
         http_ports.sort_unstable();
         http_ports.dedup();
-        let (firewall, outlive) = choose(settings.firewall, settings.notrack_upstream)?;
+        let (mut firewall, outlive) = choose(settings.firewall, settings.notrack_upstream)?;
+        firewall.as_mut().map_or(Ok(()), |firewall| firewall.vacant())?;
         let asleep = firewall.as_ref().map(|firewall| firewall.asleep()).unwrap_or_default();
+        let inherited = !asleep.is_empty();
         let plan = Plan {
             addresses: settings.addresses.clone(),
             dns_port: listening.iter().find(ours).map_or(53, SocketAddr::port),
@@ -76,6 +82,8 @@ impl Node {
             plan,
             fail_open: settings.fail_open,
             teardown_on_exit: settings.teardown_on_exit,
+            has_link: settings.link != LinkKind::None,
+            inherited,
             counters: Arc::default(),
             told: Vec::new(),
         })
@@ -227,12 +235,23 @@ impl Node {
     }
 
     /// The last step, when nobody listens any more: with `teardown_on_exit`, or after a start that failed
-    /// (`at_once`), link and sleeping rows go too.
+    /// (`at_once`), link and sleeping rows go too. What somebody else sees to (link or firewall `none`) stays, and so
+    /// does what an earlier run has left asleep: a start that fails must not take from clients what they live by.
     pub fn leave(&mut self, at_once: bool) {
+        if at_once && self.inherited {
+            info!("link and sleeping rows of an earlier run stay: clients reach the cluster DNS by them");
+            return;
+        }
         if !(self.teardown_on_exit || at_once) {
             return;
         }
-        let report = super::teardown(&self.interface, &self.plan.addresses);
+        let mut report = super::Report::default();
+        if self.firewall.is_some() {
+            report.add_rules();
+        }
+        if self.has_link {
+            report.add_link(&self.interface, &self.plan.addresses);
+        }
         for line in &report.removed {
             info!("removed: {line}");
         }

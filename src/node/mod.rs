@@ -171,6 +171,15 @@ pub trait Firewall {
     /// It could not be looked at, or not be repaired.
     fn check(&mut self, plan: &Plan) -> Result<Vec<Drift>, Fault>;
 
+    /// Whether nobody else holds what we are about to take. Asked before anything is touched, the link included: what
+    /// another process of ours has put up is not to be changed by one that cannot start.
+    ///
+    /// # Errors
+    /// Somebody does, and who, or it cannot be looked at.
+    fn vacant(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// The servers that sleeping rows of an earlier run lead to: until better ones are known, clients go there.
     fn asleep(&self) -> Vec<SocketAddr>;
 
@@ -259,14 +268,24 @@ pub struct Report {
 /// then the link. Goes on after an error. A second time it finds nothing.
 pub fn teardown(interface: &str, addresses: &[IpAddr]) -> Report {
     let mut report = Report::default();
-    report.add(nftables::teardown().map(|removed| (removed, Vec::new())));
-    let rules = |n: usize| (n > 0).then(|| format!("iptables: {n} rules"));
-    report.add(iptables::teardown().map(|n| (rules(n).into_iter().collect(), Vec::new())));
-    report.add(link::teardown(interface, addresses).map(|link| (link.removed, link.left)));
+    report.add_rules();
+    report.add_link(interface, addresses);
     report
 }
 
 impl Report {
+    /// Removes the rules, of either packet filter.
+    fn add_rules(&mut self) {
+        self.add(nftables::teardown().map(|removed| (removed, Vec::new())));
+        let rules = |n: usize| (n > 0).then(|| format!("iptables: {n} rules"));
+        self.add(iptables::teardown().map(|n| (rules(n).into_iter().collect(), Vec::new())));
+    }
+
+    /// Removes the link.
+    fn add_link(&mut self, interface: &str, addresses: &[IpAddr]) {
+        self.add(link::teardown(interface, addresses).map(|link| (link.removed, link.left)));
+    }
+
     fn add(&mut self, step: Result<(Vec<String>, Vec<String>), Vec<Fault>>) {
         match step {
             Ok((removed, left)) => {

@@ -6,6 +6,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `begin` | starts that fail, and what they leave alone |
 //! | `link` | the link: made, adopted, repaired, removed; and what is somebody else's |
 //! | `pods` | pods reach the link's addresses, in the ways that networks are built |
 //! | `nftables` | our tables in nftables: put up, kept so, taken away; other programs' tables |
@@ -18,6 +19,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod begin;
 mod conntrack;
 mod doctor;
 mod iptables;

@@ -252,6 +252,13 @@ impl Firewall for Nftables {
         Ok(drift)
     }
 
+    fn vacant(&mut self) -> Result<(), Fault> {
+        let table = dump::find_table(&mut self.socket, message::Family::INET, OWN)
+            .map_err(|error| fault(&format!("looking for the table inet {OWN}"), &error))?;
+        let owner = table.and_then(|table| table.owner).filter(|owner| *owner != self.port);
+        owner.map_or(Ok(()), |other| Err(held(other)))
+    }
+
     fn asleep(&self) -> Vec<SocketAddr> {
         read().map(|overview| overview.fallbacks).unwrap_or_default()
     }
