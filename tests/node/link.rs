@@ -464,3 +464,16 @@ fn ipv6_that_is_switched_off_is_said_so() {
         assert_eq!(shown(NAME), ["169.254.20.10/32"]);
     });
 }
+
+#[test]
+fn a_family_that_is_switched_off_while_we_run_does_not_keep_the_other_from_being_repaired() {
+    alone(|| {
+        let [v4, v6] = addresses();
+        let mut link = Link::new(NAME, LinkKind::Bridge, &[v6, v4]);
+        link.up().unwrap();
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{NAME}/disable_ipv6"), "1").unwrap();
+        ip(&format!("address del {v4}/32 dev {NAME}"));
+        fault(link.check(), &["fd00:10::10", "IPv6 is switched off"]);
+        assert_eq!(shown(NAME), ["169.254.20.10/32"]);
+    });
+}

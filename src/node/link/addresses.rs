@@ -1,5 +1,6 @@
 //! The addresses on the link: put there, put right, and taken off.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::fault::{cannot_add, cannot_change};
@@ -14,38 +15,52 @@ use crate::node::{Drift, DriftKind, Fault, LinkKind};
 const DELIVERY: Duration = Duration::from_millis(1500);
 
 impl Link {
-    /// Sees to every address standing on the link as it should, and on nothing else of ours.
+    /// Sees to every address standing on the link as it should, and on nothing else of ours. One that cannot be had (of
+    /// a family that is switched off, say) does not keep the others from it.
     pub(super) fn place(
         &self,
         kernel: &mut Kernel,
         view: &View,
         raised: Raised,
     ) -> Result<Vec<Drift>, Fault> {
+        let mut drifts = Vec::new();
+        let mut faults = Vec::new();
+        for &ip in &self.addresses {
+            let mut report = |what| drifts.push(Drift { kind: DriftKind::Address, what });
+            faults.extend(self.place_one(kernel, view, raised, ip, &mut report).err());
+        }
+        faults.into_iter().next().map_or(Ok(drifts), Err)
+    }
+
+    fn place_one(
+        &self,
+        kernel: &mut Kernel,
+        view: &View,
+        raised: Raised,
+        ip: IpAddr,
+        report: &mut impl FnMut(String),
+    ) -> Result<(), Fault> {
         let is_loopback = raised.kind == LinkKind::Loopback;
         let carrier = if is_loopback { owner::LOOPBACK } else { &self.name };
-        let mut drifts = Vec::new();
-        let mut report = |what| drifts.push(Drift { kind: DriftKind::Address, what });
-        for &ip in &self.addresses {
-            let cannot = |error: &Error| cannot_add(carrier, ip, error);
-            let here = || view.on(raised.index).filter(|a| a.ip == ip && !raised.is_new);
-            // On lo, whoever put it there in whatever way: it serves.
-            if !here().any(|a| is_loopback || (a.is_whole() && !a.refused)) {
-                for wrong in here() {
-                    kernel.remove(wrong).or_else(gone).map_err(|error| cannot(&error))?;
-                    report(format!("address {ip} was on {carrier} as {ip}/{}: put right", wrong.prefix));
-                }
-                kernel.add(raised.index, ip).map_err(|error| cannot(&error))?;
-                if here().next().is_none() {
-                    report(format!("address {ip} was not on {carrier}: added"));
-                }
+        let cannot = |error: Error| cannot_add(carrier, ip, &error);
+        let here = || view.on(raised.index).filter(|a| a.ip == ip && !raised.is_new);
+        // On lo, whoever put it there in whatever way: it serves.
+        if !here().any(|a| is_loopback || (a.is_whole() && !a.refused)) {
+            for wrong in here() {
+                kernel.remove(wrong).or_else(gone).map_err(cannot)?;
+                report(format!("address {ip} was on {carrier} as {ip}/{}: put right", wrong.prefix));
             }
-            for other in owner::ours_elsewhere(view, ip, raised.index) {
-                kernel.remove(other).or_else(gone).map_err(|error| cannot(&error))?;
-                let holder = view.name(other.index);
-                report(format!("address {ip} was on {holder} as well, by us: taken away there"));
+            kernel.add(raised.index, ip).map_err(cannot)?;
+            if here().next().is_none() {
+                report(format!("address {ip} was not on {carrier}: added"));
             }
         }
-        Ok(drifts)
+        for other in owner::ours_elsewhere(view, ip, raised.index) {
+            kernel.remove(other).or_else(gone).map_err(cannot)?;
+            let holder = view.name(other.index);
+            report(format!("address {ip} was on {holder} as well, by us: taken away there"));
+        }
+        Ok(())
     }
 
     /// Waits until packets to our addresses arrive. IPv6 sees to that in a work queue of the kernel's, some moments
