@@ -13,6 +13,7 @@ use crate::netlink::{Attributes, Error, Family, Message, Reply, Socket};
 const SUBSYSTEM: u16 = 1 << 8;
 const IPCTNL_MSG_CT_GET: u16 = SUBSYSTEM | 1;
 const IPCTNL_MSG_CT_GET_STATS_CPU: u16 = SUBSYSTEM | 4;
+const IPCTNL_MSG_CT_GET_STATS: u16 = SUBSYSTEM | 5;
 /// Bytes of `struct nfgenmsg`.
 const FIXED: usize = 4;
 
@@ -114,6 +115,16 @@ impl Conntrack {
     pub fn totals(&mut self) -> Result<Totals, Error> {
         let replies = self.0.dump(&Message::new(IPCTNL_MSG_CT_GET_STATS_CPU, 0, &[0; FIXED]))?;
         Ok(Totals::sum(&replies))
+    }
+
+    /// How many connections are tracked now, of both families; `None`: the kernel does not say.
+    ///
+    /// # Errors
+    /// As [`totals`](Self::totals).
+    pub fn count(&mut self) -> Result<Option<u32>, Error> {
+        const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
+        let reply = self.0.get(&Message::new(IPCTNL_MSG_CT_GET_STATS, 0, &[0; FIXED]))?;
+        Ok(reply.and_then(|reply| reply.attributes(FIXED).network(CTA_STATS_GLOBAL_ENTRIES)))
     }
 
     /// The entry of a connection, found by either of its directions.

@@ -1,14 +1,16 @@
 //! Where clients go without us: which of the servers that we ask are reached as they are written.
 //!
 //! The sleeping rows translate a client's query to a server of the cluster DNS. A Service's address would not do: the
-//! kernel translates a connection once, so kube-proxy's own translation would never come after ours. Addresses from
-//! `svc://` targets are pods by what they are. An address that the configuration names may be either; so we connect to
-//! it, and ask connection tracking whether the connection went where it was sent.
+//! kernel translates a connection once, so kube-proxy's own translation would never come after ours. So we connect to
+//! each server, and ask connection tracking whether the connection went where it was sent. Addresses from `svc://`
+//! targets are taken for pods until that says otherwise (the name may be that of a Service with an address of its
+//! own); an address that the configuration names is not taken for one until that has been seen.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
@@ -22,43 +24,39 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What is known of the servers.
 #[derive(Debug, Default)]
 pub struct Fallbacks {
-    /// Those that were reached as they are written. That a Service's address turns into a pod's is not heard of.
-    direct: BTreeSet<SocketAddr>,
+    /// Whether those that were reached were reached as they are written. That this changes is not heard of.
+    direct: BTreeMap<SocketAddr, bool>,
 }
 
 impl Fallbacks {
     /// Those of a zone's servers that clients can be sent to.
     pub async fn of(&mut self, asked: &Asked, ours: &[SocketAddr]) -> Vec<SocketAddr> {
-        if !asked.pods.is_empty() {
-            return asked.pods.clone();
-        }
-        let mut found = Vec::new();
-        for &server in &asked.servers {
-            // Nobody else reaches our loopback, and nothing is gained by being sent to ourselves.
-            if server.ip().is_loopback() || ours.iter().any(|own| own.ip() == server.ip()) {
-                continue;
-            }
-            if self.direct.contains(&server) || self.is_direct(server).await {
-                found.push(server);
-            }
-        }
-        found
+        let are_pods = !asked.pods.is_empty();
+        let mut servers = if are_pods { asked.pods.clone() } else { asked.servers.clone() };
+        // Nobody else reaches our loopback, and nothing is gained by being sent to ourselves.
+        servers.retain(|server| !server.ip().is_loopback() && ours.iter().all(|own| own.ip() != server.ip()));
+        self.direct.retain(|server, _| servers.contains(server));
+        let unknown = servers.iter().filter(|server| !self.direct.contains_key(server));
+        let found = join_all(unknown.map(async |&server| Some((server, is_direct(server).await?)))).await;
+        self.direct.extend(found.into_iter().flatten());
+        servers.retain(|server| self.direct.get(server).copied().unwrap_or(are_pods));
+        servers
     }
+}
 
-    async fn is_direct(&mut self, server: SocketAddr) -> bool {
-        let Ok(Ok(stream)) = timeout(PATIENCE, TcpStream::connect(server)).await else {
-            debug!(
-                "{server} does not accept connections now: it is not known whether clients can fall back to it"
-            );
-            return false;
-        };
-        let Ok(local) = stream.local_addr() else { return false };
-        let entry = Conntrack::open().and_then(|mut table| table.lookup(Protocol::Tcp, local, server));
-        // No entry: connections are not tracked here, so nothing is translated.
-        let direct = entry.is_ok_and(|entry| entry.is_none_or(|entry| entry.translated_to().is_none()));
-        if direct {
-            self.direct.insert(server);
-        }
-        direct
+/// Whether connections to a server go where they are sent; `None` if it cannot be told now.
+async fn is_direct(server: SocketAddr) -> Option<bool> {
+    let Ok(Ok(stream)) = timeout(PATIENCE, TcpStream::connect(server)).await else {
+        debug!(
+            "{server} does not accept connections now: it is not known whether clients can fall back to it"
+        );
+        return None;
+    };
+    let mut table = Conntrack::open().ok()?;
+    match table.lookup(Protocol::Tcp, stream.local_addr().ok()?, server).ok()? {
+        Some(entry) => Some(entry.translated_to().is_none()),
+        // Where nothing is tracked, nothing is translated. Else it was translated before it was tracked (Cilium does
+        // so as a socket connects), or left untracked for a cache on this node that answers at a Service's address.
+        None => (table.count().ok()? == Some(0)).then_some(true),
     }
 }

@@ -34,7 +34,9 @@ fn an_entry_is_found_by_its_tuple_and_tells_where_packets_went() {
         let (server, to) = translated();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         assert_eq!(lookup(&client, to), None);
+        assert_eq!(Conntrack::open().unwrap().count().unwrap(), Some(0));
         client.send_to(b"query", to).unwrap();
+        assert_eq!(Conntrack::open().unwrap().count().unwrap(), Some(1));
         let entry = lookup(&client, to).unwrap();
         assert_eq!(entry.original.dst, to);
         assert_eq!(entry.original.src, client.local_addr().unwrap());
