@@ -17,8 +17,8 @@
 //! 2. [`link`]: an interface that carries the addresses as /32 and /128.
 //! 3. The rules ([`rules`]), made from one table by [`nftables`] or [`iptables`].
 //! 4. A question to ourselves at each address. With nftables, the answer itself is what wakes the rules: NOTRACK
-//!    matches only addresses that we have answered from within the last two seconds. With iptables the question
-//!    comes before the rows that catch clients.
+//!    matches only addresses that we have answered from within the last two seconds. With iptables there is another
+//!    one before the rows that catch clients.
 //!
 //! At the end: connections on the cluster's address drain, NOTRACK goes, the rest drains, sockets close. The link
 //! and the sleeping rows stay, so that a restart loses as little as a crash; `sidestep teardown` takes them away.
@@ -55,9 +55,10 @@ use crate::limit::Limit;
 pub const ADDRESSES: Limit<usize> = Limit::new(0, 0, 16);
 /// Servers of the cluster DNS that the sleeping rows spread clients over.
 pub const FALLBACKS: Limit<usize> = Limit::new(0, 0, 16);
-/// How often everything is looked at even though no event said so.
+/// How often everything is looked at even though no event said so. Sleeping rows are armed anew each time, so it stays
+/// well below [`rules::ARMED`].
 pub const CHECK_EVERY: Limit<Duration> =
-    Limit::new(Duration::from_secs(1), Duration::from_secs(60), Duration::from_secs(3600));
+    Limit::new(Duration::from_secs(1), Duration::from_secs(60), Duration::from_secs(300));
 /// How long the process may leave its own questions unanswered before the watchdog ends it.
 pub const WATCHDOG: Limit<Duration> =
     Limit::new(Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(300));
@@ -302,5 +303,15 @@ impl Report {
 pub fn release(addresses: &[IpAddr]) {
     if let Ok(iptables) = iptables::Iptables::find() {
         let _ = iptables.holding(addresses).down();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleeping_rows_are_armed_anew_in_time() {
+        assert!(2 * CHECK_EVERY.max < rules::ARMED);
     }
 }
