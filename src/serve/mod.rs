@@ -33,7 +33,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
@@ -55,7 +55,7 @@ use node::Keeper;
 use probe::Probes;
 use registry::Registry;
 use services::Services;
-use watchdog::{Pulse, Watched};
+use watchdog::{Pulse, Watchdog, Watched};
 use worker::Worker;
 
 /// Serves until a signal says to stop. `flags` are those that `config` was loaded with, for reloads.
@@ -205,13 +205,15 @@ impl Supervisor {
                 };
                 spawn_local(http::serve(listener, site));
             }
-            this.hold_the_node().await?;
+            // Before the node is touched: a signal that comes while it is has to wait, and is heard then.
+            let mut signals = Signals::hear()?;
+            let watchdog = this.hold_the_node().await?;
             this.greet();
             this.probe_upstreams();
             this.services.follow(&this);
-            this.wait().await?;
+            this.wait(&mut signals).await;
             info!("stopping: finishing what is under way");
-            this.let_the_node_go().await;
+            this.let_the_node_go(watchdog).await;
             Ok::<_, Fatal>(())
         })?;
         for worker in &self.workers {
@@ -228,10 +230,10 @@ impl Supervisor {
     }
 
     /// Puts link and rules up, and keeps them so.
-    async fn hold_the_node(self: &Rc<Self>) -> Result<(), Fatal> {
-        let Some(keeper) = &self.keeper else { return Ok(()) };
+    async fn hold_the_node(self: &Rc<Self>) -> Result<Option<Watchdog>, Fatal> {
+        let Some(keeper) = &self.keeper else { return Ok(None) };
         keeper.begin().await?;
-        watchdog::start(Watched {
+        let watchdog = watchdog::start(Watched {
             addresses: keeper.addresses().to_vec(),
             mark: keeper.mark(),
             pulses: self.pulses.clone(),
@@ -244,11 +246,11 @@ impl Supervisor {
                 keeper.keep(&this).await;
             }
         });
-        Ok(())
+        Ok(Some(watchdog))
     }
 
     /// TCP connections drain, and only then NOTRACK goes: afterwards their packets could be translated.
-    async fn let_the_node_go(&self) {
+    async fn let_the_node_go(&self, watchdog: Option<Watchdog>) {
         let Some(keeper) = &self.keeper else { return };
         for worker in &self.workers {
             worker.part();
@@ -258,19 +260,18 @@ impl Supervisor {
             sleep(PARTING_STEP).await;
         }
         keeper.end();
+        // Workers end one by one from here on, and questions to the cluster's address go elsewhere.
+        watchdog.iter().for_each(Watchdog::sleep);
     }
 
     /// Reloads until a signal says to stop.
-    async fn wait(self: &Rc<Self>) -> Result<(), Fatal> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    async fn wait(self: &Rc<Self>, signals: &mut Signals) {
         let mut watch = watching(Watch::new(self.watched()));
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => self.reload("SIGHUP"),
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hangup.recv() => self.reload("SIGHUP"),
                 changed = changed(&mut watch) => match changed {
                     Ok(()) => self.reload("a file has changed"),
                     Err(error) => watch = watching(Err(error)),
@@ -360,6 +361,24 @@ impl Supervisor {
             let first = bind::reachable(*first);
             info!("try: dig @{} -p {} example.com", first.ip(), first.port());
         }
+    }
+}
+
+/// What the outside tells us.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Hears of them from now on, instead of ending at once, or, as the first process of a container, not at all.
+    fn hear() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 }
 

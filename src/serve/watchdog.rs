@@ -10,6 +10,7 @@
 //! - It never asks an upstream: when these are down, our expired answers are what keeps the node alive.
 //! - It counts beats, not time: a process that was stopped and goes on (SIGSTOP, a frozen cgroup, a suspended
 //!   machine) has missed none.
+//! - It goes to sleep when the rules are gone at the end: what drains then answers nobody new, and need not hurry.
 //! - systemd's watchdog (sd_watchdog_enabled(3)) is fed by each beat that found all well.
 
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -71,24 +72,37 @@ pub struct Watched {
     pub last_deed: Box<dyn FnOnce() + Send>,
 }
 
-/// Starts the watchdog. It runs as long as the process.
+/// A watchdog that runs.
+#[derive(Debug)]
+pub struct Watchdog(Arc<AtomicBool>);
+
+impl Watchdog {
+    /// From now on it minds nothing.
+    pub fn sleep(&self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Starts the watchdog. It runs until it is told to sleep.
 ///
 /// # Errors
 /// No thread or event loop can be had.
-pub fn start(watched: Watched) -> std::io::Result<()> {
+pub fn start(watched: Watched) -> std::io::Result<Watchdog> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let thread = std::thread::Builder::new().name("watchdog".to_owned());
+    let asleep = Arc::new(AtomicBool::new(false));
+    let watchdog = Watchdog(Arc::clone(&asleep));
     thread.spawn(move || {
-        let why = runtime.block_on(watch(&watched));
+        let Some(why) = runtime.block_on(watch(&watched, &asleep)) else { return };
         error!("{why}; the process ends, so that clients reach the cluster DNS without it");
         (watched.last_deed)();
         std::process::exit(1);
     })?;
-    Ok(())
+    Ok(watchdog)
 }
 
-/// Watches until something is over, and says what.
-async fn watch(watched: &Watched) -> String {
+/// Watches until something is over, and says what; nothing if it is to sleep.
+async fn watch(watched: &Watched, asleep: &AtomicBool) -> Option<String> {
     let manager = Manager::of_the_environment();
     let bound = beats(watched.bound);
     let mut silent = vec![0; watched.addresses.len()];
@@ -98,6 +112,9 @@ async fn watch(watched: &Watched) -> String {
         beat.tick().await;
         let missed: Vec<u32> = watched.pulses.iter().map(|pulse| pulse.give()).collect();
         let answers = health::ask_over_udp(&watched.addresses, watched.mark, PATIENCE).await;
+        if asleep.load(Relaxed) {
+            return None;
+        }
         for (index, (answer, silent)) in answers.iter().zip(&mut silent).enumerate() {
             *silent = if answer.is_ok() { 0 } else { *silent + 1 };
             if let Err(why) = answer {
@@ -105,11 +122,12 @@ async fn watch(watched: &Watched) -> String {
             }
             if *silent >= bound {
                 let address = watched.addresses[index];
-                return format!("{address} has not answered our own questions for {:?}", watched.bound);
+                let bound = watched.bound;
+                return Some(format!("{address} has not answered our own questions for {bound:?}"));
             }
         }
         if let Some(worker) = missed.iter().position(|&missed| missed >= bound) {
-            return format!("worker {worker} has not turned for {:?}", watched.bound);
+            return Some(format!("worker {worker} has not turned for {:?}", watched.bound));
         }
         if let Some(manager) = &manager
             && silent.iter().chain(&missed).all(|&n| n == 0)
@@ -160,6 +178,8 @@ impl Manager {
 mod tests {
     use super::*;
 
+    static AWAKE: AtomicBool = AtomicBool::new(false);
+
     fn run<T>(test: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -180,16 +200,33 @@ mod tests {
             let well = watched(Vec::new(), vec![Arc::clone(&turning)]);
             let taking = Arc::clone(&turning);
             tokio::select! {
-                why = watch(&well) => panic!("{why}"),
+                why = watch(&well, &AWAKE) => panic!("{why:?}"),
                 () = taking.take() => unreachable!("it never ends"),
                 () = tokio::time::sleep(Duration::from_secs(60)) => {}
             }
             let ill = watched(Vec::new(), vec![Arc::clone(&turning), Arc::clone(&hanging)]);
             let why = tokio::select! {
-                why = watch(&ill) => why,
+                why = watch(&ill, &AWAKE) => why,
                 () = turning.take() => unreachable!("it never ends"),
             };
-            assert_eq!(why, "worker 1 has not turned for 2s");
+            assert_eq!(why.unwrap(), "worker 1 has not turned for 2s");
+        });
+    }
+
+    #[test]
+    fn asleep_it_minds_nothing() {
+        let asleep = AtomicBool::new(false);
+        let hanging = watched(Vec::new(), vec![Arc::new(Pulse::default())]);
+        run(async {
+            let tired = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                asleep.store(true, Relaxed);
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                why = watch(&hanging, &asleep) => assert_eq!(why, None),
+                () = tired => unreachable!("it never ends"),
+            }
         });
     }
 
@@ -199,7 +236,7 @@ mod tests {
         let address = silent.local_addr().unwrap();
         run(async {
             let before = Instant::now();
-            let why = watch(&watched(vec![address], Vec::new())).await;
+            let why = watch(&watched(vec![address], Vec::new()), &AWAKE).await.unwrap();
             assert_eq!(why, format!("{address} has not answered our own questions for 2s"));
             assert!(before.elapsed() >= Duration::from_millis(1500), "{:?}", before.elapsed());
         });
