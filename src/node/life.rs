@@ -186,8 +186,8 @@ impl Node {
         others
     }
 
-    /// Looks at everything and puts right what is wrong. Says what that was, once.
-    pub fn check(&mut self) {
+    /// Looks at everything and puts right what is wrong. Says what that was, once. Whether all is well now.
+    pub fn check(&mut self) -> bool {
         self.counters.checks.bump();
         let mut faults = Vec::new();
         let mut drifts = self.link.check().unwrap_or_else(|fault| {
@@ -204,6 +204,7 @@ impl Node {
         }
         let warnings = self.firewall.as_ref().map(|firewall| firewall.warnings().to_vec());
         self.tell(&drifts, &faults, warnings.unwrap_or_default());
+        faults.is_empty()
     }
 
     fn tell(&mut self, drifts: &[Drift], faults: &[Fault], warnings: Vec<String>) {

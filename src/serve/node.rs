@@ -1,8 +1,10 @@
 //! What the supervisor does for the node: its place in the order of start and stop, and the watch over it.
 //!
-//! The order of start (the listeners are bound by then): link, a question to ourselves, rules, a question to ourselves.
-//! The first question finds listeners that do not answer before anybody is sent here; the second wakes the rules
-//! (see [`crate::node`]). Both carry a mark, so that no translation takes them elsewhere.
+//! The order of start (the listeners are bound by then): link, rules, a question to ourselves, which wakes the rules
+//! (see [`crate::node`]). Rules that catch clients before we have answered (iptables) are preceded by another question.
+//! What it says is no more than a hint: until our rows are there, kube-proxy translates questions to a Service's
+//! address, so that others answer them, or nobody while the cluster DNS is down. The question beneath the rules
+//! decides.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -28,7 +30,7 @@ use crate::telemetry::health;
 const SETTLE: Duration = Duration::from_millis(50);
 /// The pause between two checks, so that a quarrel with another agent over a row costs neither of us a core.
 const PAUSE: Duration = Duration::from_millis(500);
-/// When to try again what failed because somebody held a lock.
+/// When to try again what could not be done: somebody may hold a lock, or be at work on it.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long a connection of ours to a pod is remembered beyond its idle time.
 const FORGET: Duration = Duration::from_secs(60);
@@ -128,7 +130,10 @@ impl Keeper {
 
     async fn steps(&self) -> Result<(), Fault> {
         self.node.borrow_mut().link_up()?;
-        self.ask_ourselves().await?;
+        let catches_at_once = self.node.borrow().rules_outlive_us();
+        if catches_at_once && let Err(fault) = self.ask_ourselves().await {
+            warn!("{fault}; it is asked again when the rules are there");
+        }
         let rules = self.node.borrow_mut().rules_up();
         match rules {
             Err(fault) if fault.kind == FaultKind::Lock => warn!("{fault}; it is tried again"),
@@ -153,20 +158,23 @@ impl Keeper {
         Err(Fault { kind: FaultKind::LinkCheck, what })
     }
 
-    /// Learns where clients can go without us, and puts the rules in line with it.
-    async fn learn(&self, fallbacks: &mut Fallbacks, supervisor: &Supervisor) {
+    /// Learns where clients can go without us, and puts the rules in line with it. Whether that is news, which it
+    /// tells.
+    async fn learn(&self, fallbacks: &mut Fallbacks, supervisor: &Supervisor) -> bool {
         if !self.settings.fail_open || self.mark.is_none() {
-            return;
+            return false;
         }
         let asked = supervisor.published.load().asked_for(&self.cluster);
         let servers = fallbacks.of(&asked, &self.addresses).await;
         let mut node = self.node.borrow_mut();
-        if node.fall_back_to(servers) {
+        let is_news = node.fall_back_to(servers);
+        if is_news {
             match node.rules_up() {
                 Ok(()) => info!("{}", node.promise()),
                 Err(fault) => warn!("{fault}"),
             }
         }
+        is_news
     }
 
     /// Keeps link and rules as they should be, for ever.
@@ -176,25 +184,34 @@ impl Keeper {
         let rules = self.node.borrow().rule_events();
         let mut rules = rules.inspect_err(|fault| warn!("{fault}")).ok().flatten();
         // What has happened since all was put up, nobody has heard.
-        self.node.borrow_mut().check();
+        let mut is_well = self.node.borrow_mut().check();
         let mut servers = supervisor.changes.subscribe();
         let mut fallbacks = Fallbacks::default();
-        self.learn(&mut fallbacks, supervisor).await;
-        info!("{}", self.node.borrow().promise());
+        if !self.learn(&mut fallbacks, supervisor).await {
+            info!("{}", self.node.borrow().promise());
+        }
         let mut due = Instant::now() + self.settings.check_every;
         loop {
-            tokio::select! {
-                () = sleep_until(due) => {}
-                () = heard(&mut links, LinkEvents::heard) => sleep(SETTLE).await,
-                () = heard(&mut rules, RuleEvents::heard) => sleep(SETTLE).await,
-                // The sender is the supervisor's, which is there.
-                _ = servers.changed() => {}
+            if !is_well {
+                due = due.min(Instant::now() + RETRY);
             }
-            self.learn(&mut fallbacks, supervisor).await;
-            self.node.borrow_mut().check();
-            let failed = self.node.borrow().counters().rules.get() == 0 && self.mark.is_some();
-            due = Instant::now() + if failed { RETRY } else { self.settings.check_every };
             sleep(PAUSE).await;
+            // An event is no reason to ask around where clients can go: others change their rows all the time.
+            let is_time = tokio::select! {
+                () = sleep_until(due) => true,
+                _ = servers.changed() => true, // the sender is the supervisor's, which is there
+                () = heard(&mut links, LinkEvents::heard) => false,
+                () = heard(&mut rules, RuleEvents::heard) => false,
+            };
+            if !is_time {
+                sleep(SETTLE).await;
+            }
+            // Clients need link and rules now; servers that do not answer may take seconds.
+            is_well = self.node.borrow_mut().check();
+            if is_time {
+                due = Instant::now() + self.settings.check_every;
+                self.learn(&mut fallbacks, supervisor).await;
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Starts that fail, and what they must leave alone: another process's link and rows, what clients live by since an
 //! earlier run, and what somebody else sees to.
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use sidestep::node::{FirewallKind, LinkKind, Node, Settings};
@@ -36,7 +38,7 @@ fn up(settings: &Settings) -> Node {
 
 fn tables() -> String {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let output = std::process::Command::new("nft").args(["list", "tables"]).env("PATH", path).output();
+    let output = Command::new("nft").args(["list", "tables"]).env("PATH", path).output();
     String::from_utf8(output.expect("nft runs: apt-get install nftables").stdout).unwrap()
 }
 
@@ -91,4 +93,59 @@ fn a_link_that_somebody_else_sees_to_stays() {
         assert!(ip("addr").contains(OURS));
         assert_eq!(tables().trim(), "");
     });
+}
+
+/// The program itself, which ends with the test.
+struct Program(Child);
+
+impl Program {
+    /// Starts it, with an upstream that is not there.
+    fn start(arguments: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sidestep"));
+        command.args(["--upstream", "tcp://127.0.0.1:9", "--link", "bridge"]).args(arguments.split(' '));
+        Self(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// What it says until it says `text`, or ends.
+    fn until(&mut self, text: &str) -> Result<String, String> {
+        let mut said = String::new();
+        for line in BufReader::new(self.0.stderr.take().unwrap()).lines() {
+            said += &(line.unwrap() + "\n");
+            if said.contains(text) {
+                return Ok(said);
+            }
+        }
+        Err(said)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// kube-proxy translates the cluster's address, to a cluster DNS that is not there: our first questions to ourselves
+/// go that way, too, until our rows are there.
+#[test]
+fn a_cluster_address_is_served_while_the_cluster_dns_is_away() {
+    for firewall in ["nftables", "iptables"] {
+        alone(move || {
+            let nft = |row: &str| {
+                let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+                assert!(Command::new("nft").arg(row).env("PATH", path).status().unwrap().success(), "{row}");
+            };
+            nft("add table ip kube-proxy");
+            nft("add chain ip kube-proxy out { type nat hook output priority -100; }");
+            for protocol in ["udp", "tcp"] {
+                nft(&format!(
+                    "add rule ip kube-proxy out ip daddr 10.96.0.10 {protocol} dport 53 dnat to 192.0.2.1"
+                ));
+            }
+            let mut program = Program::start(&format!("--node-address 10.96.0.10 --firewall {firewall}"));
+            let said = program.until("rules (");
+            assert!(said.is_ok(), "{said:?}");
+        });
+    }
 }
