@@ -42,6 +42,11 @@ fn tables() -> String {
     String::from_utf8(output.expect("nft runs: apt-get install nftables").stdout).unwrap()
 }
 
+fn nft(row: &str) {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    assert!(Command::new("nft").arg(row).env("PATH", path).status().unwrap().success(), "{row}");
+}
+
 #[test]
 fn a_second_process_finds_the_first_before_it_touches_anything() {
     alone(|| {
@@ -99,10 +104,9 @@ fn a_link_that_somebody_else_sees_to_stays() {
 struct Program(Child);
 
 impl Program {
-    /// Starts it, with an upstream that is not there.
     fn start(arguments: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sidestep"));
-        command.args(["--upstream", "tcp://127.0.0.1:9", "--link", "bridge"]).args(arguments.split(' '));
+        command.args(["--link", "bridge"]).args(arguments.split(' '));
         Self(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
@@ -132,10 +136,6 @@ impl Drop for Program {
 fn a_cluster_address_is_served_while_the_cluster_dns_is_away() {
     for firewall in ["nftables", "iptables"] {
         alone(move || {
-            let nft = |row: &str| {
-                let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-                assert!(Command::new("nft").arg(row).env("PATH", path).status().unwrap().success(), "{row}");
-            };
             nft("add table ip kube-proxy");
             nft("add chain ip kube-proxy out { type nat hook output priority -100; }");
             for protocol in ["udp", "tcp"] {
@@ -143,9 +143,36 @@ fn a_cluster_address_is_served_while_the_cluster_dns_is_away() {
                     "add rule ip kube-proxy out ip daddr 10.96.0.10 {protocol} dport 53 dnat to 192.0.2.1"
                 ));
             }
-            let mut program = Program::start(&format!("--node-address 10.96.0.10 --firewall {firewall}"));
+            let mut program = Program::start(&format!(
+                "--upstream tcp://127.0.0.1:9 --node-address 10.96.0.10 --firewall {firewall}"
+            ));
             let said = program.until("rules (");
             assert!(said.is_ok(), "{said:?}");
+        });
+    }
+}
+
+/// Not to know whether a server is a pod is no reason to take it for one. Translated before it is tracked (Cilium), or
+/// left untracked for another cache on the node, a connection to a Service's address has no entry.
+#[test]
+fn a_server_that_is_left_untracked_where_others_are_tracked_is_nobody_to_fall_back_to() {
+    const SERVER: &str = "10.9.9.1:53";
+    for (untracked, promise) in
+        [(false, "clients go to 10.9.9.1:53"), (true, "nobody is known to fall back to")]
+    {
+        alone(move || {
+            ip("addr add 10.9.9.1/32 dev lo");
+            let _server = std::net::TcpListener::bind(SERVER).unwrap();
+            if untracked {
+                nft("add table ip other");
+                nft("add chain ip other track { type filter hook output priority 0; }");
+                nft("add rule ip other track ct state new counter");
+                nft("add chain ip other raw { type filter hook output priority -300; }");
+                nft("add rule ip other raw ip daddr 10.9.9.1 notrack");
+            }
+            let mut program = Program::start(&format!("--upstream tcp://{SERVER} --node-address {OURS}"));
+            let said = program.until("rules (").unwrap_or_else(|said| panic!("{said}"));
+            assert!(said.contains(promise), "{said}");
         });
     }
 }
