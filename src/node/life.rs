@@ -31,7 +31,7 @@ pub struct Counters {
 pub struct Node {
     interface: String,
     link: Link,
-    firewall: Option<Box<dyn Firewall>>,
+    firewall: Option<Box<dyn Firewall + Send>>,
     /// Whether the rows stay when the process ends without taking them away.
     outlive: bool,
     plan: Plan,
@@ -41,6 +41,8 @@ pub struct Node {
     has_link: bool,
     /// Whether clients live by what an earlier run has left asleep.
     inherited: bool,
+    /// The rules have been taken away for good: what is still on its way here does not put them back.
+    over: bool,
     counters: Arc<Counters>,
     /// What the last check found, so that the same is not told every minute.
     told: Vec<String>,
@@ -84,6 +86,7 @@ impl Node {
             teardown_on_exit: settings.teardown_on_exit,
             has_link: settings.link != LinkKind::None,
             inherited,
+            over: false,
             counters: Arc::default(),
             told: Vec::new(),
         })
@@ -135,7 +138,7 @@ impl Node {
     /// # Errors
     /// As [`Firewall::up`].
     pub fn rules_up(&mut self) -> Result<(), Fault> {
-        let Some(firewall) = &mut self.firewall else { return Ok(()) };
+        let Some(firewall) = self.firewall.as_mut().filter(|_| !self.over) else { return Ok(()) };
         self.counters.fallbacks.set(self.plan.fallbacks.len() as u64);
         let result = firewall.up(&self.plan);
         self.counters.rules.set(u64::from(result.is_ok()));
@@ -188,6 +191,9 @@ impl Node {
 
     /// Looks at everything and puts right what is wrong. Says what that was, once. Whether all is well now.
     pub fn check(&mut self) -> bool {
+        if self.over {
+            return true;
+        }
         self.counters.checks.bump();
         let mut faults = Vec::new();
         let mut drifts = self.link.check().unwrap_or_else(|fault| {
@@ -223,9 +229,10 @@ impl Node {
         self.told = told;
     }
 
-    /// Takes the rules away that keep clients here; they go to the cluster DNS from now on, if anything is asleep
-    /// there. Goes on after an error and tells them all.
+    /// Takes the rules away that keep clients here, for good; they go to the cluster DNS from now on, if anything is
+    /// asleep there. Goes on after an error and tells them all.
     pub fn rules_down(&mut self) {
+        self.over = true;
         let Some(firewall) = &mut self.firewall else { return };
         let faults = firewall.down().err().unwrap_or_default();
         self.counters.rules.set(0);
@@ -268,7 +275,7 @@ impl Node {
 }
 
 /// A packet filter, and whether its rows outlive the process.
-type Choice = (Option<Box<dyn Firewall>>, bool);
+type Choice = (Option<Box<dyn Firewall + Send>>, bool);
 
 /// The packet filter of this kind.
 fn choose(kind: FirewallKind, needs_nftables: bool) -> Result<Choice, Fault> {

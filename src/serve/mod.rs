@@ -259,7 +259,7 @@ impl Supervisor {
         while self.sources.iter().any(|s| s.listen.tcp_open.get() > 0) && Instant::now() < end {
             sleep(PARTING_STEP).await;
         }
-        keeper.end();
+        keeper.end().await;
         // Workers end one by one from here on, and questions to the cluster's address go elsewhere.
         watchdog.iter().for_each(Watchdog::sleep);
     }

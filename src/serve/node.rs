@@ -6,13 +6,13 @@
 //! address, so that others answer them, or nobody while the cluster DNS is down. The question beneath the rules
 //! decides.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
@@ -39,7 +39,11 @@ const TRIES: usize = 3;
 
 /// The node in the supervisor's hands.
 pub struct Keeper {
-    node: RefCell<Node>,
+    /// Touched on a thread for what blocks: programs that wait for a lock may take many seconds, and whoever asks after
+    /// our health is not to wait for them.
+    node: Arc<Mutex<Node>>,
+    /// Whether the rows stay when the process ends without taking them away.
+    outlive: bool,
     counters: Arc<Counters>,
     settings: Settings,
     /// Our addresses with the port of DNS.
@@ -66,7 +70,8 @@ impl Keeper {
         Ok(Some(Self {
             counters: Arc::clone(node.counters()),
             mark: node.has_rules().then_some(PROBE_MARK),
-            node: RefCell::new(node),
+            outlive: node.rules_outlive_us(),
+            node: Arc::new(Mutex::new(node)),
             settings: settings.clone(),
             cluster: cluster_name(&settings.cluster_domain),
             addresses: listening.iter().filter(ours).copied().collect(),
@@ -96,7 +101,7 @@ impl Keeper {
     /// What the watchdog does before it ends the process: rules that outlive it go. Those of nftables need no help.
     pub fn last_deed(&self) -> Box<dyn FnOnce() + Send> {
         let addresses = self.settings.addresses.clone();
-        let outlive = self.node.borrow().rules_outlive_us();
+        let outlive = self.outlive;
         Box::new(move || {
             if outlive {
                 node::release(&addresses);
@@ -105,13 +110,25 @@ impl Keeper {
     }
 
     /// NOTRACK goes.
-    pub fn end(&self) {
-        self.node.borrow_mut().rules_down();
+    pub async fn end(&self) {
+        self.on_node(Node::rules_down).await;
     }
 
     /// The last step, when nobody listens any more.
     pub fn leave(&self) {
-        self.node.borrow_mut().leave(false);
+        lock(&self.node).leave(false);
+    }
+
+    /// Does something to the node, while the event loop turns.
+    async fn on_node<T: Send + 'static>(&self, deed: impl FnOnce(&mut Node) -> T + Send + 'static) -> T {
+        let node = Arc::clone(&self.node);
+        match spawn_blocking(move || deed(&mut lock(&node))).await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => std::future::pending().await, // the event loop is about to end
+            },
+        }
     }
 
     /// Puts everything up, in order. A failure leaves nothing behind.
@@ -121,20 +138,23 @@ impl Keeper {
     pub async fn begin(&self) -> Result<(), Fault> {
         let begun = self.steps().await;
         if begun.is_err() {
-            let mut node = self.node.borrow_mut();
-            node.rules_down();
-            node.leave(true);
+            let undo = |node: &mut Node| {
+                node.rules_down();
+                node.leave(true);
+            };
+            self.on_node(undo).await;
         }
         begun
     }
 
     async fn steps(&self) -> Result<(), Fault> {
-        self.node.borrow_mut().link_up()?;
-        let catches_at_once = self.node.borrow().rules_outlive_us();
-        if catches_at_once && let Err(fault) = self.ask_ourselves().await {
+        self.on_node(Node::link_up).await?;
+        if self.outlive
+            && let Err(fault) = self.ask_ourselves().await
+        {
             warn!("{fault}; it is asked again when the rules are there");
         }
-        let rules = self.node.borrow_mut().rules_up();
+        let rules = self.on_node(Node::rules_up).await;
         match rules {
             Err(fault) if fault.kind == FaultKind::Lock => warn!("{fault}; it is tried again"),
             rules => rules?,
@@ -166,29 +186,31 @@ impl Keeper {
         }
         let asked = supervisor.published.load().asked_for(&self.cluster);
         let servers = fallbacks.of(&asked, &self.addresses).await;
-        let mut node = self.node.borrow_mut();
-        let is_news = node.fall_back_to(servers);
-        if is_news {
-            match node.rules_up() {
-                Ok(()) => info!("{}", node.promise()),
-                Err(fault) => warn!("{fault}"),
+        let take = move |node: &mut Node| {
+            let is_news = node.fall_back_to(servers);
+            if is_news {
+                match node.rules_up() {
+                    Ok(()) => info!("{}", node.promise()),
+                    Err(fault) => warn!("{fault}"),
+                }
             }
-        }
-        is_news
+            is_news
+        };
+        self.on_node(take).await
     }
 
     /// Keeps link and rules as they should be, for ever.
     pub async fn keep(&self, supervisor: &Rc<Supervisor>) {
         let links = LinkEvents::open(&self.settings.interface, &self.settings.addresses);
         let mut links = links.inspect_err(|fault| warn!("{fault}")).ok();
-        let rules = self.node.borrow().rule_events();
+        let rules = self.on_node(|node| node.rule_events()).await;
         let mut rules = rules.inspect_err(|fault| warn!("{fault}")).ok().flatten();
         // What has happened since all was put up, nobody has heard.
-        let mut is_well = self.node.borrow_mut().check();
+        let mut is_well = self.on_node(Node::check).await;
         let mut servers = supervisor.changes.subscribe();
         let mut fallbacks = Fallbacks::default();
         if !self.learn(&mut fallbacks, supervisor).await {
-            info!("{}", self.node.borrow().promise());
+            info!("{}", self.on_node(|node| node.promise()).await);
         }
         let mut due = Instant::now() + self.settings.check_every;
         loop {
@@ -207,13 +229,18 @@ impl Keeper {
                 sleep(SETTLE).await;
             }
             // Clients need link and rules now; servers that do not answer may take seconds.
-            is_well = self.node.borrow_mut().check();
+            is_well = self.on_node(Node::check).await;
             if is_time {
                 due = Instant::now() + self.settings.check_every;
                 self.learn(&mut fallbacks, supervisor).await;
             }
         }
     }
+}
+
+/// A panic within would have ended the process, or its task: what is there is the best there is.
+fn lock(node: &Mutex<Node>) -> MutexGuard<'_, Node> {
+    node.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A process that dumps its memory keeps its sockets and its rules for as long as that takes, a second for half a

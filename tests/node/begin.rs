@@ -176,3 +176,14 @@ fn a_server_that_is_left_untracked_where_others_are_tracked_is_nobody_to_fall_ba
         });
     }
 }
+
+#[test]
+fn rules_that_are_taken_away_for_good_are_not_put_back_by_a_check_on_its_way() {
+    alone(|| {
+        let mut ending = up(&settings(OURS));
+        ending.rules_down();
+        assert!(ending.check());
+        ending.rules_up().unwrap();
+        assert_eq!(tables().trim(), "table inet sidestep-failopen");
+    });
+}
