@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod bind;
+mod ending;
 pub mod front;
 pub mod own;
 pub mod tcp;

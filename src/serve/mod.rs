@@ -120,7 +120,7 @@ impl Supervisor {
         };
         // Port 0 is a port of our own, which nobody else can have.
         for &address in config.listen.addresses.iter().filter(|a| a.port() != 0) {
-            guards.push(Guard::take(address)?);
+            guards.push(Guard::succeed(address)?);
             bind::is_free(address, presence(address))?;
         }
         for &address in &config.listen.addresses {
