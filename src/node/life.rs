@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::iptables::Iptables;
 use super::link::Link;
-use super::nftables::{Events, Nftables};
+use super::nftables::Nftables;
 use super::{Drift, FALLBACKS, Fault, Firewall, FirewallKind, LinkKind, Plan, Settings};
 use crate::count::{Counter, Gauge};
 
@@ -31,7 +31,7 @@ pub struct Counters {
 pub struct Node {
     interface: String,
     link: Link,
-    firewall: Option<Box<dyn Firewall + Send>>,
+    firewall: Option<Box<dyn Firewall>>,
     /// Whether the rows stay when the process ends without taking them away.
     outlive: bool,
     plan: Plan,
@@ -125,12 +125,9 @@ impl Node {
         Ok(())
     }
 
-    /// Hears of changes to the rules, where there are any and the kernel tells of them.
-    ///
-    /// # Errors
-    /// As [`Firewall::events`].
-    pub fn rule_events(&self) -> Result<Option<Events>, Fault> {
-        self.firewall.as_ref().map_or(Ok(None), |firewall| firewall.events())
+    /// As [`Firewall::port`], where there are rules.
+    pub fn rules_port(&self) -> Option<u32> {
+        self.firewall.as_ref()?.port()
     }
 
     /// Puts the rules up, or brings them in line with what has changed.
@@ -275,7 +272,7 @@ impl Node {
 }
 
 /// A packet filter, and whether its rows outlive the process.
-type Choice = (Option<Box<dyn Firewall + Send>>, bool);
+type Choice = (Option<Box<dyn Firewall>>, bool);
 
 /// The packet filter of this kind.
 fn choose(kind: FirewallKind, needs_nftables: bool) -> Result<Choice, Fault> {

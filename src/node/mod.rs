@@ -189,11 +189,9 @@ pub trait Firewall {
         &[]
     }
 
-    /// Hears of changes by others, where the kernel tells of them.
-    ///
-    /// # Errors
-    /// It cannot be listened to them.
-    fn events(&self) -> Result<Option<nftables::Events>, Fault>;
+    /// Whose changes are our own among the [events](nftables::Events) that the kernel tells of the rows: a port of
+    /// netlink, 0 for nobody's. `None`: it tells nobody of changes.
+    fn port(&self) -> Option<u32>;
 
     /// Takes [`rules::ROWS`] away; the sleeping rows stay.
     ///

@@ -15,6 +15,7 @@
 
 mod addresses;
 mod fallbacks;
+mod holder;
 mod node;
 mod probe;
 mod registry;
@@ -51,6 +52,7 @@ use crate::telemetry::http::{self, Local, Pages, Site};
 use crate::telemetry::log::{self, LogHandle};
 use crate::telemetry::metrics::{self, CacheFigures, Sources, WorkerSources};
 use crate::telemetry::ready::Readiness;
+use holder::Holder;
 use node::Keeper;
 use probe::Probes;
 use registry::Registry;
@@ -111,6 +113,8 @@ impl Supervisor {
     /// Everything up to the workers running.
     fn start(config: Config, flags: Flags, log: LogHandle) -> Result<Rc<Self>, Fatal> {
         raise_descriptor_limit();
+        // Before anything is bound and any worker runs: see [`holder`].
+        let holder = (!config.node.addresses.is_empty()).then(Holder::start).transpose()?;
         let count = config.listen.workers.unwrap_or_else(default_workers);
         let mut guards = Vec::new();
         let mut addresses = Vec::new();
@@ -161,8 +165,7 @@ impl Supervisor {
             };
             workers.push(Worker::start(parts)?);
         }
-        let keeper = Keeper::of(&config, &addresses)?;
-        readiness.borrow_mut().bound();
+        let keeper = holder.map(|holder| Keeper::of(holder, &config, &addresses)).transpose()?;
         Ok(Rc::new(Self {
             flags,
             log,
@@ -208,6 +211,7 @@ impl Supervisor {
             // Before the node is touched: a signal that comes while it is has to wait, and is heard then.
             let mut signals = Signals::hear()?;
             let watchdog = this.hold_the_node().await?;
+            this.readiness.borrow_mut().bound();
             this.greet();
             this.probe_upstreams();
             this.services.follow(&this);
@@ -223,7 +227,7 @@ impl Supervisor {
             worker.join();
         }
         if let Some(keeper) = &self.keeper {
-            keeper.leave();
+            runtime.block_on(keeper.leave());
         }
         info!("stopped");
         Ok(())

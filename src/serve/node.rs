@@ -8,16 +8,16 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::Supervisor;
 use super::fallbacks::Fallbacks;
+use super::holder::Holder;
 use crate::config::{Config, ZoneName};
 use crate::node::link::Events as LinkEvents;
 use crate::node::nftables::Events as RuleEvents;
@@ -39,9 +39,10 @@ const TRIES: usize = 3;
 
 /// The node in the supervisor's hands.
 pub struct Keeper {
-    /// Touched on a thread for what blocks: programs that wait for a lock may take many seconds, and whoever asks after
-    /// our health is not to wait for them.
-    node: Arc<Mutex<Node>>,
+    /// The node itself, on a thread of its own.
+    holder: Holder,
+    /// The port of netlink whose changes are our own, where the kernel tells of changes to the rules.
+    port: Option<u32>,
     /// Whether the rows stay when the process ends without taking them away.
     outlive: bool,
     counters: Arc<Counters>,
@@ -54,28 +55,32 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// The node of this configuration, if it is one. Nothing is touched yet.
+    /// The node of this configuration. Nothing is touched yet.
     ///
     /// # Errors
     /// As [`Node::new`].
-    pub fn of(config: &Config, listening: &[SocketAddr]) -> Result<Option<Self>, Fault> {
+    pub fn of(holder: Holder, config: &Config, listening: &[SocketAddr]) -> Result<Self, Fault> {
         let settings = &config.node;
-        if settings.addresses.is_empty() {
-            return Ok(None);
-        }
         die_at_once();
         let http: Vec<_> = config.http.iter().map(|listener| listener.address).collect();
-        let node = Node::new(settings, listening, &http, config.upstream.idle + FORGET)?;
+        let (wanted, listening_at, idle) =
+            (settings.clone(), listening.to_vec(), config.upstream.idle + FORGET);
+        let make = move || Node::new(&wanted, &listening_at, &http, idle);
+        let tell = |node: &Node| {
+            (Arc::clone(node.counters()), node.has_rules(), node.rules_outlive_us(), node.rules_port())
+        };
+        let (counters, has_rules, outlive, port) = holder.make(make, tell)?;
         let ours = |a: &&SocketAddr| settings.addresses.contains(&a.ip());
-        Ok(Some(Self {
-            counters: Arc::clone(node.counters()),
-            mark: node.has_rules().then_some(PROBE_MARK),
-            outlive: node.rules_outlive_us(),
-            node: Arc::new(Mutex::new(node)),
+        Ok(Self {
+            holder,
+            counters,
+            port,
+            outlive,
+            mark: has_rules.then_some(PROBE_MARK),
             settings: settings.clone(),
             cluster: cluster_name(&settings.cluster_domain),
             addresses: listening.iter().filter(ours).copied().collect(),
-        }))
+        })
     }
 
     /// Where it counts.
@@ -111,24 +116,12 @@ impl Keeper {
 
     /// NOTRACK goes.
     pub async fn end(&self) {
-        self.on_node(Node::rules_down).await;
+        self.holder.with(Node::rules_down).await;
     }
 
     /// The last step, when nobody listens any more.
-    pub fn leave(&self) {
-        lock(&self.node).leave(false);
-    }
-
-    /// Does something to the node, while the event loop turns.
-    async fn on_node<T: Send + 'static>(&self, deed: impl FnOnce(&mut Node) -> T + Send + 'static) -> T {
-        let node = Arc::clone(&self.node);
-        match spawn_blocking(move || deed(&mut lock(&node))).await {
-            Ok(result) => result,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => std::future::pending().await, // the event loop is about to end
-            },
-        }
+    pub async fn leave(&self) {
+        self.holder.with(|node| node.leave(false)).await;
     }
 
     /// Puts everything up, in order. A failure leaves nothing behind.
@@ -142,19 +135,19 @@ impl Keeper {
                 node.rules_down();
                 node.leave(true);
             };
-            self.on_node(undo).await;
+            self.holder.with(undo).await;
         }
         begun
     }
 
     async fn steps(&self) -> Result<(), Fault> {
-        self.on_node(Node::link_up).await?;
+        self.holder.with(Node::link_up).await?;
         if self.outlive
             && let Err(fault) = self.ask_ourselves().await
         {
             warn!("{fault}; it is asked again when the rules are there");
         }
-        let rules = self.on_node(Node::rules_up).await;
+        let rules = self.holder.with(Node::rules_up).await;
         match rules {
             Err(fault) if fault.kind == FaultKind::Lock => warn!("{fault}; it is tried again"),
             rules => rules?,
@@ -196,21 +189,21 @@ impl Keeper {
             }
             is_news
         };
-        self.on_node(take).await
+        self.holder.with(take).await
     }
 
     /// Keeps link and rules as they should be, for ever.
     pub async fn keep(&self, supervisor: &Rc<Supervisor>) {
         let links = LinkEvents::open(&self.settings.interface, &self.settings.addresses);
         let mut links = links.inspect_err(|fault| warn!("{fault}")).ok();
-        let rules = self.on_node(|node| node.rule_events()).await;
+        let rules = self.port.map(RuleEvents::listen).transpose();
         let mut rules = rules.inspect_err(|fault| warn!("{fault}")).ok().flatten();
         // What has happened since all was put up, nobody has heard.
-        let mut is_well = self.on_node(Node::check).await;
+        let mut is_well = self.holder.with(Node::check).await;
         let mut servers = supervisor.changes.subscribe();
         let mut fallbacks = Fallbacks::default();
         if !self.learn(&mut fallbacks, supervisor).await {
-            info!("{}", self.on_node(|node| node.promise()).await);
+            info!("{}", self.holder.with(|node| node.promise()).await);
         }
         let mut due = Instant::now() + self.settings.check_every;
         loop {
@@ -229,18 +222,13 @@ impl Keeper {
                 sleep(SETTLE).await;
             }
             // Clients need link and rules now; servers that do not answer may take seconds.
-            is_well = self.on_node(Node::check).await;
+            is_well = self.holder.with(Node::check).await;
             if is_time {
                 due = Instant::now() + self.settings.check_every;
                 self.learn(&mut fallbacks, supervisor).await;
             }
         }
     }
-}
-
-/// A panic within would have ended the process, or its task: what is there is the best there is.
-fn lock(node: &Mutex<Node>) -> MutexGuard<'_, Node> {
-    node.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A process that dumps its memory keeps its sockets and its rules for as long as that takes, a second for half a

@@ -138,7 +138,7 @@ fn the_sleeping_rows_are_armed_anew() {
         std::thread::sleep(Duration::from_millis(60));
         let before = left();
         assert!(before.iter().all(|left| *left < ARMED - Duration::from_millis(50)), "{before:?}");
-        ours.check(&plan()).unwrap();
+        ours.down().unwrap();
         assert!(left().iter().zip(&before).all(|(now, before)| now > before), "{before:?}, {:?}", left());
     });
 }
@@ -219,7 +219,7 @@ fn what_a_run_without_owner_left_is_replaced() {
 fn events_tell_of_others_only() {
     alone(|| {
         let mut ours = Nftables::open().unwrap();
-        let mut events = ours.events().unwrap().unwrap();
+        let mut events = nftables::Events::listen(ours.port().unwrap()).unwrap();
         ours.up(&plan()).unwrap();
         ours.check(&plan()).unwrap();
         assert!(!events.changed().unwrap(), "our own changes");

@@ -49,7 +49,6 @@ pub use rule::Family;
 use rule::{Rule, Target};
 use variant::{Installed, Variant};
 
-use super::nftables::Events;
 use super::{Drift, Fault, FaultKind, Firewall, Plan};
 
 /// How often a difference is written before we say that it does not stay: somebody else may write at the same time,
@@ -228,12 +227,9 @@ impl Firewall for Iptables {
 
     /// The kernel tells of the nft variant's rows, our own changes among them: a check that finds nothing to do makes no
     /// events, so this ends after one. Of the legacy variant's it tells nobody.
-    fn events(&self) -> Result<Option<Events>, Fault> {
+    fn port(&self) -> Option<u32> {
         const NOBODY: u32 = 0;
-        match self.installed.variant {
-            Variant::Nft => Events::listen(NOBODY).map(Some),
-            Variant::Legacy => Ok(None),
-        }
+        (self.installed.variant == Variant::Nft).then_some(NOBODY)
     }
 
     fn down(&mut self) -> Result<(), Vec<Fault>> {

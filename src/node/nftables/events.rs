@@ -21,7 +21,10 @@ pub struct Events {
 
 impl Events {
     /// Listens; what the socket of port `own` does is not told of.
-    pub(in crate::node) fn listen(own: u32) -> Result<Self, Fault> {
+    ///
+    /// # Errors
+    /// The kernel gives no such socket.
+    pub fn listen(own: u32) -> Result<Self, Fault> {
         let source = netlink::Events::listen(Family::Netfilter, &[GROUP]);
         source.map(|source| Self { source, own }).map_err(|error| broken(&error))
     }

@@ -42,6 +42,7 @@ mod table;
 mod teardown;
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
@@ -61,9 +62,12 @@ use self::teardown::{held, remove, unaccept};
 use super::{Drift, DriftKind, Fault, Firewall, Plan};
 use crate::netlink::{Family, Socket};
 
-/// The number that the socket's descriptor gets, or one close to the limit of open files if that is lower. Above what a
-/// node's cache opens; the kernel's table of descriptors takes eight bytes for each number below it.
-const PINNED: u64 = 32_767;
+/// The number that the socket's descriptor gets, or one close to the limit of open files if that is lower: above
+/// whatever else the thread opens that holds the node. The kernel's table takes eight bytes for each number below it.
+const PINNED: u64 = 1023;
+/// How often the sleeping rows are armed anew, at most: each time is a transaction, and others change the packet filter
+/// all the time.
+const REARM: Duration = Duration::from_secs(30);
 
 /// Our rules in nftables. Dropping it takes away `inet sidestep`, where the kernel has owner tables.
 #[derive(Debug)]
@@ -75,6 +79,8 @@ pub struct Nftables {
     spread: Spread,
     /// What is up.
     plan: Option<Plan>,
+    /// When the sleeping rows were last armed.
+    rearmed: Option<Instant>,
     warnings: Vec<String>,
 }
 
@@ -92,7 +98,15 @@ impl Nftables {
         };
         let (mut socket, port) = opened().map_err(|error| fault("opening a netlink socket", &error))?;
         let flags = owner_flag(&mut socket)?;
-        Ok(Self { socket, port, flags, spread: Spread::Hash, plan: None, warnings: Vec::new() })
+        Ok(Self {
+            socket,
+            port,
+            flags,
+            spread: Spread::Hash,
+            plan: None,
+            rearmed: None,
+            warnings: Vec::new(),
+        })
     }
 
     /// Whether the kernel takes the rules away with the process (Linux 5.12). If not, they still do nothing two
@@ -112,7 +126,11 @@ impl Nftables {
         };
         match commit(&mut self.socket, table.renew()) {
             Err(refusal) if refusal.error.errno() == Some(Errno::NOENT) => Ok(()), // `check` puts it back
-            done => Ok(done?),
+            done => {
+                done?;
+                self.rearmed = Some(Instant::now());
+                Ok(())
+            }
         }
     }
 
@@ -248,7 +266,9 @@ impl Firewall for Nftables {
         for (kind, repaired) in steps {
             drift.extend(repaired?.into_iter().map(|what| Drift { kind, what }));
         }
-        self.rearm()?;
+        if self.rearmed.is_none_or(|rearmed| rearmed.elapsed() >= REARM) {
+            self.rearm()?;
+        }
         Ok(drift)
     }
 
@@ -267,8 +287,8 @@ impl Firewall for Nftables {
         &self.warnings
     }
 
-    fn events(&self) -> Result<Option<Events>, Fault> {
-        Events::listen(self.port).map(Some)
+    fn port(&self) -> Option<u32> {
+        Some(self.port)
     }
 
     fn down(&mut self) -> Result<(), Vec<Fault>> {

@@ -222,7 +222,14 @@ fn kills_at_any_moment() {
             for kill in 0..20 {
                 // Its start takes some 100 ms here; rules go up in the second half of it.
                 let mut victim = Command::new(env!("CARGO_BIN_EXE_sidestep"))
-                    .args(["--node-address", "169.254.20.10", "--node-address", "fd00:53::10", "--link", "lo"])
+                    .args([
+                        "--node-address",
+                        "169.254.20.10",
+                        "--node-address",
+                        "fd00:53::10",
+                        "--link",
+                        "lo",
+                    ])
                     .args(["--firewall", "iptables", "--upstream", "tcp://127.0.0.1:9"])
                     .env("PATH", folder.path())
                     .stdout(Stdio::null())

@@ -1,0 +1,98 @@
+//! The thread that holds the node: its link, its rules, and the sockets that the kernel ties them to.
+//!
+//! It has a descriptor table of its own (CLONE_FILES, unshare(2)). A thread that dies gives up the process' memory
+//! first and its descriptors afterwards (`exit_mm` and `exit_files` in the kernel's `do_exit`), and a table that threads
+//! share is closed by the last of them, which is also the one that frees the memory: 100 to 200 ms for a gigabyte, in
+//! which the rules would keep clients coming to nobody. This thread is started before all others, so it is told of the
+//! end among the first; it waits for nothing but the next [deed](Holder::with), and its table holds nothing but what
+//! belongs to the node. So what it holds is closed while the others still die.
+//!
+//! What is opened here stays here: a descriptor's number means nothing to another thread.
+//!
+//! It also keeps what blocks from the event loop: a program that waits for the lock of iptables may take many seconds,
+//! and whoever asks after our health is not to wait for it.
+#![allow(unsafe_code)]
+
+use std::sync::mpsc;
+
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use tokio::sync::oneshot;
+use tracing::{error, warn};
+
+use crate::node::{Fault, Node};
+
+/// Something to be done to the node.
+type Deed = Box<dyn FnOnce(&mut Option<Node>) + Send>;
+
+/// The way to the thread; it ends with this.
+pub struct Holder(mpsc::Sender<Deed>);
+
+impl Holder {
+    /// Starts it. To be called before other threads are, and before anything is opened that it should not have copies of.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start() -> std::io::Result<Self> {
+        let (sender, deeds) = mpsc::channel::<Deed>();
+        std::thread::Builder::new().name("node".to_owned()).spawn(move || {
+            set_apart();
+            let mut node = None;
+            for deed in deeds {
+                deed(&mut node);
+            }
+        })?;
+        Ok(Self(sender))
+    }
+
+    /// Makes the node, there; waits for it. What else is to be known of it, `tell` says.
+    ///
+    /// # Errors
+    /// As `make`.
+    pub fn make<T: Send + 'static>(
+        &self,
+        make: impl FnOnce() -> Result<Node, Fault> + Send + 'static,
+        tell: impl FnOnce(&Node) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let (result, receiver) = mpsc::channel();
+        self.send(Box::new(move |place| {
+            // Whoever asked is there: it waits.
+            let _ = result.send(make().map(|node| tell(place.insert(node))));
+        }));
+        receiver.recv().unwrap_or_else(|_| gone())
+    }
+
+    /// Does something to the node, while the event loop turns. Deeds are done one by one, in the order asked for.
+    pub async fn with<T: Send + 'static>(&self, deed: impl FnOnce(&mut Node) -> T + Send + 'static) -> T {
+        let (result, receiver) = oneshot::channel();
+        self.send(Box::new(move |node| {
+            if let Some(node) = node {
+                // Who has stopped waiting does not want to know.
+                let _ = result.send(deed(node));
+            }
+        }));
+        receiver.await.unwrap_or_else(|_| gone())
+    }
+
+    fn send(&self, deed: Deed) {
+        if self.0.send(deed).is_err() {
+            gone()
+        }
+    }
+}
+
+/// Without this thread nobody sees to the node. With the process its rules go, and clients reach the cluster DNS.
+fn gone() -> ! {
+    error!(
+        "the thread that holds the node has ended, which is a fault of this program; the process ends too"
+    );
+    std::process::exit(1)
+}
+
+/// Gives this thread a descriptor table of its own.
+fn set_apart() {
+    // SAFETY: this thread was started with nothing that it could have opened or been given; from here on, what other
+    // threads open or close is not seen here, and the reverse, which is what is wanted.
+    if let Err(error) = unsafe { unshare_unsafe(UnshareFlags::FILES) } {
+        warn!(%error, "when this process is killed, clients fall back only after its memory has been freed");
+    }
+}
