@@ -26,7 +26,11 @@
 //! # Three ways to fail open
 //!
 //! - The process dies: the nftables table belongs to a netlink socket of ours (flag `owner`, Linux 5.12) and the
-//!   kernel removes it as it closes our descriptors.
+//!   kernel removes it as it closes our descriptors. It does so one change at a time: while another program replaces
+//!   many rules in one transaction, the removal waits for the end of that (20,000 rules with `nft -f`: 220 to 280 ms
+//!   and as many lookups at 1 ms spacing, on Linux 6.18), at most for the two seconds of the next paragraph. Lookups
+//!   that we had not answered yet are lost with us as well: on a node without a processor to spare, those of up to
+//!   0.2 s.
 //! - It hangs or is stopped: without answers for two seconds the addresses leave the set, and NOTRACK with them. The
 //!   same happens after a crash on kernels without owner tables.
 //! - A part of it hangs: the watchdog ends the process, and the first way applies.
