@@ -21,8 +21,8 @@
 //! is no cross-thread queue on the road. Workers share the [`cache`] and an immutable
 //! [snapshot](resolve::Snapshot) of the zones with the listeners' [settings](listen::Settings), nothing else.
 //! The *supervisor* is the main thread: it binds, starts the workers, holds the [`node`]'s link and rules, watches
-//! files and signals, finds out the addresses behind services' names, publishes snapshots, and serves HTTP. A
-//! *watchdog* on a thread of its own asks our own listeners.
+//! files and signals, finds out the addresses behind services' names, publishes snapshots, and serves HTTP. What touches the node is done
+//! by a thread of its own, the *holder*; a *watchdog* on another asks our own listeners.
 //!
 //! # What the road keeps true
 //!
@@ -38,8 +38,8 @@
 //! - Every queue, map, retry and connection count has a named [`limit`] and a counter for reaching it.
 //! - Logic takes `now` ([`clock::Now`]); the event loop reads the clock, once a batch.
 //! - A bad packet is a count, never a log line.
-//! - `unsafe` stands in `listen::batch` alone; beside the road, in `node::link::tun` for one ioctl and in
-//!   `lab::place` for namespaces.
+//! - `unsafe` stands in `listen::batch` alone; beside the road, in `node::link::tun` for one ioctl, in
+//!   `serve::holder` for a table of descriptors, and in `lab::place` for namespaces.
 //!
 //! # Who may look at whom
 //!
