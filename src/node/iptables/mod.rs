@@ -189,7 +189,7 @@ impl Iptables {
 
 impl Firewall for Iptables {
     fn name(&self) -> String {
-        self.installed.variant.to_string()
+        format!("iptables-{}", self.installed.variant)
     }
 
     fn up(&mut self, plan: &Plan) -> Result<(), Fault> {
