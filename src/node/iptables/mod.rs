@@ -209,10 +209,15 @@ impl Firewall for Iptables {
     fn check(&mut self, plan: &Plan) -> Result<Vec<Drift>, Fault> {
         self.held.extend(&plan.addresses);
         let mut drifts = Vec::new();
+        let mut faults = Vec::new();
+        // A family that fails does not keep the other from being right.
         for family in self.families(plan) {
-            drifts.extend(self.settle(family, plan, &self.scope(family))?.drift(family));
+            match self.settle(family, plan, &self.scope(family)) {
+                Ok(difference) => drifts.extend(difference.drift(family)),
+                Err(fault) => faults.push(fault),
+            }
         }
-        Ok(drifts)
+        faults.into_iter().next().map_or(Ok(drifts), Err)
     }
 
     fn asleep(&self) -> Vec<SocketAddr> {

@@ -249,3 +249,21 @@ fn kills_at_any_moment() {
         });
     }
 }
+
+#[test]
+fn a_family_that_fails_does_not_keep_the_other_from_being_repaired() {
+    alone(|| {
+        let folder = Folder::of("nft");
+        let mut firewall = folder.find();
+        firewall.up(&plan()).unwrap();
+        let whole = all("nft").len();
+        for family in [Family::V4, Family::V6] {
+            iptables(family, "nft", "-t raw -F PREROUTING");
+        }
+        let gone = (whole - all("nft").len()) / 2;
+        folder.script("iptables-nft-restore", "echo broken >&2; exit 1");
+        let fault = firewall.check(&plan()).unwrap_err();
+        assert!(fault.what.contains("broken"), "{fault}");
+        assert_eq!(all("nft").len(), whole - gone);
+    });
+}
