@@ -68,6 +68,13 @@ pub enum BindError {
         /// Its process id, where the kernel tells (0 in another pid namespace).
         pid: Option<i32>,
     },
+    /// Another instance of this program holds the link.
+    Held {
+        /// The link's name.
+        link: String,
+        /// Its process id, where the kernel tells.
+        pid: Option<i32>,
+    },
     /// The kernel refused.
     Refused {
         /// The address.
@@ -92,6 +99,14 @@ impl std::fmt::Display for BindError {
                 "cannot listen on {address}: sidestep already runs there (its process id is not visible from \
                  here); stop it or give this one another address with --listen"
             ),
+            Self::Held { link, pid } => {
+                let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+                write!(
+                    f,
+                    "cannot hold link {link}: sidestep already does as {who}, and a node has one set of rules; stop \
+                     it, or have it hold these addresses too"
+                )
+            }
             Self::Refused { address, protocol, error } => {
                 write!(f, "cannot listen on {address} ({protocol}): {error}; ")?;
                 match error.kind() {
@@ -118,27 +133,29 @@ impl std::fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// Keeps an address to this instance until it is dropped.
+/// Keeps an address, or a link, to this instance until it is dropped.
 #[derive(Debug)]
 pub struct Guard(
     #[allow(dead_code, reason = "holds the name in the kernel, is never read")] Option<UnixListener>,
 );
 
 impl Guard {
-    /// [`take`](Self::take), with some patience (5 s) for a holder that has been killed and is not gone yet, and for one
-    /// that cannot be seen from this pid namespace. Of what it holds the guard goes last, as it was opened first: when
-    /// it is free, the sockets and the nftables table have gone as well.
+    /// What `take` takes, with some patience (5 s) for a holder that has been killed and is not gone yet, and for one that
+    /// cannot be seen from this pid namespace. Of the sockets of a process the guard goes last, as it was opened first:
+    /// when it is free, the others have gone as well.
     ///
     /// # Errors
-    /// As [`take`](Self::take).
-    pub fn succeed(address: SocketAddr) -> Result<Self, BindError> {
+    /// As `take`.
+    pub fn succeed(take: impl Fn() -> Result<Self, BindError>) -> Result<Self, BindError> {
         let end = Instant::now() + ENDING;
         let mut told = false;
         loop {
-            match Self::take(address) {
-                Err(BindError::Taken { pid, .. }) if pid.is_none_or(is_ending) && Instant::now() < end => {
+            match take() {
+                Err(BindError::Taken { pid, .. } | BindError::Held { pid, .. })
+                    if pid.is_none_or(is_ending) && Instant::now() < end =>
+                {
                     if !told {
-                        info!("{address} is still held by an instance that may be ending; waiting for it");
+                        info!("another instance may be ending: waiting for it");
                         told = true;
                     }
                     thread::sleep(ENDING_STEP);
@@ -155,17 +172,38 @@ impl Guard {
     /// [`BindError::Taken`] when another instance holds it.
     pub fn take(address: SocketAddr) -> Result<Self, BindError> {
         let refused = |error| BindError::Refused { address, protocol: "guard", error };
-        let name = UnixAddr::from_abstract_name(format!("sidestep {address}")).map_err(refused)?;
+        match Self::of(&format!("sidestep {address}")).map_err(refused)? {
+            Ok(guard) => Ok(guard),
+            Err(pid) => Err(BindError::Taken { address, pid }),
+        }
+    }
+
+    /// Takes a node's link, or says who has it: another instance would take the first one's addresses off it.
+    ///
+    /// # Errors
+    /// [`BindError::Held`] when another instance holds it.
+    pub fn take_link(link: &str) -> Result<Self, BindError> {
+        match Self::of(&format!("sidestep link {link}")) {
+            Ok(Err(pid)) => Err(BindError::Held { link: link.to_owned(), pid }),
+            Ok(Ok(guard)) => Ok(guard),
+            // Without guards, rules and addresses have their own ways to find somebody else's.
+            Err(_) => Ok(Self(None)),
+        }
+    }
+
+    /// Takes a name; the inner error is the process that has it, if it is to be seen.
+    fn of(name: &str) -> io::Result<Result<Self, Option<i32>>> {
+        let name = UnixAddr::from_abstract_name(name)?;
         match UnixListener::bind_addr(&name) {
-            Ok(listener) => Ok(Self(Some(listener))),
+            Ok(listener) => Ok(Ok(Self(Some(listener)))),
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => match holder(&name) {
-                Ok(holder) if !is_trusted(holder.uid()) => Ok(Self(None)),
+                Ok(holder) if !is_trusted(holder.uid()) => Ok(Ok(Self(None))),
                 // A process of another pid namespace has no id here: the kernel says 0.
-                Ok(holder) => Err(BindError::Taken { address, pid: holder.pid().filter(|&pid| pid > 0) }),
+                Ok(holder) => Ok(Err(holder.pid().filter(|&pid| pid > 0))),
                 // It does not listen, which ours do at once, or it has let its backlog fill.
-                Err(_) => Ok(Self(None)),
+                Err(_) => Ok(Ok(Self(None))),
             },
-            Err(e) => Err(refused(e)),
+            Err(e) => Err(e),
         }
     }
 }

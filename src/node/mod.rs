@@ -268,9 +268,15 @@ pub struct Report {
 }
 
 /// Removes everything that any earlier run has left: rules first, so that no packet is kept for a link that is gone;
-/// then the link. Goes on after an error. A second time it finds nothing.
+/// then the link. Goes on after an error. A second time it finds nothing. Beside a process of ours that lives (seen by
+/// its nftables table) it does nothing.
 pub fn teardown(interface: &str, addresses: &[IpAddr]) -> Report {
     let mut report = Report::default();
+    // What a living process holds it would put up again, and clients would miss it until then.
+    if let Err(fault) = nftables::in_use() {
+        report.faults.push(fault);
+        return report;
+    }
     report.add_rules();
     report.add_link(interface, addresses);
     report

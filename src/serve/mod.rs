@@ -124,8 +124,11 @@ impl Supervisor {
         };
         // Port 0 is a port of our own, which nobody else can have.
         for &address in config.listen.addresses.iter().filter(|a| a.port() != 0) {
-            guards.push(Guard::succeed(address)?);
+            guards.push(Guard::succeed(|| Guard::take(address))?);
             bind::is_free(address, presence(address))?;
+        }
+        if !config.node.addresses.is_empty() {
+            guards.push(Guard::succeed(|| Guard::take_link(&config.node.interface))?);
         }
         for &address in &config.listen.addresses {
             let (bound, pairs) = bind::bind(address, presence(address), count)?;

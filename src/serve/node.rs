@@ -25,9 +25,9 @@ use crate::node::rules::PROBE_MARK;
 use crate::node::{self, Counters, Fault, FaultKind, Node, Settings};
 use crate::telemetry::health;
 
-/// After an event, others follow: they are looked at together. Shorter than the time for which one answer of ours
-/// keeps the rules awake.
-const SETTLE: Duration = Duration::from_millis(50);
+/// After an event, others follow, of the same command mostly: they are looked at together. While the link is away, this
+/// is what clients wait for.
+const SETTLE: Duration = Duration::from_millis(10);
 /// The pause between two checks, so that a quarrel with another agent over a row costs neither of us a core.
 const PAUSE: Duration = Duration::from_millis(500);
 /// When to try again what could not be done: somebody may hold a lock, or be at work on it.

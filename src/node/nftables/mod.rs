@@ -51,7 +51,7 @@ pub use events::Events;
 pub use legacy::warnings as legacy_warnings;
 pub use overview::{Chain, Overview, Row, Table, read};
 pub use owner::Owner;
-pub use teardown::teardown;
+pub use teardown::{in_use, teardown};
 
 use self::difference::Actual;
 use self::fault::{Refusal, commit, fault};
@@ -65,6 +65,11 @@ use crate::netlink::{Family, Socket};
 /// The number that the socket's descriptor gets, or one close to the limit of open files if that is lower: above
 /// whatever else the thread opens that holds the node. The kernel's table takes eight bytes for each number below it.
 const PINNED: u64 = 1023;
+/// How long the table of a process that has been killed may take to go: it waits for whoever is changing the packet
+/// filter, half a second for 20,000 rules of others.
+const VACANT: Duration = Duration::from_secs(5);
+/// How often it is looked whether it has.
+const VACANT_STEP: Duration = Duration::from_millis(20);
 /// How often the sleeping rows are armed anew, at most: each time is a transaction, and others change the packet filter
 /// all the time.
 const REARM: Duration = Duration::from_secs(30);
@@ -273,10 +278,16 @@ impl Firewall for Nftables {
     }
 
     fn vacant(&mut self) -> Result<(), Fault> {
-        let table = dump::find_table(&mut self.socket, message::Family::INET, OWN)
-            .map_err(|error| fault(&format!("looking for the table inet {OWN}"), &error))?;
-        let owner = table.and_then(|table| table.owner).filter(|owner| *owner != self.port);
-        owner.map_or(Ok(()), |other| Err(held(other)))
+        let end = Instant::now() + VACANT;
+        loop {
+            let table = dump::find_table(&mut self.socket, message::Family::INET, OWN)
+                .map_err(|error| fault(&format!("looking for the table inet {OWN}"), &error))?;
+            match table.and_then(|table| table.owner).filter(|owner| *owner != self.port) {
+                None => return Ok(()),
+                Some(other) if Instant::now() > end => return Err(held(other)),
+                Some(_) => std::thread::sleep(VACANT_STEP),
+            }
+        }
     }
 
     fn asleep(&self) -> Vec<SocketAddr> {

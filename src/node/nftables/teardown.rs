@@ -29,6 +29,16 @@ pub fn teardown() -> Result<Vec<String>, Vec<Fault>> {
     if faults.is_empty() { Ok(removed) } else { Err(faults) }
 }
 
+/// Whether a living process holds `inet sidestep`; without nf_tables, or the right to look, nobody is seen.
+///
+/// # Errors
+/// One does, and which.
+pub fn in_use() -> Result<(), Fault> {
+    let Ok(mut socket) = Socket::open(Family::Netfilter) else { return Ok(()) };
+    let table = dump::find_table(&mut socket, message::Family::INET, OWN).ok().flatten();
+    table.and_then(|table| table.owner).map_or(Ok(()), |owner| Err(held(owner)))
+}
+
 /// Takes a table away, unless it belongs to a socket other than `own`; whether it was there.
 pub(super) fn remove(socket: &mut Socket, name: &str, own: Option<u32>) -> Result<bool, Fault> {
     let table = dump::find_table(socket, message::Family::INET, name)
