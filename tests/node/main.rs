@@ -13,6 +13,11 @@
 //! | `iptables` | the rules in iptables, of both variants and families |
 //! | `untracked` | packets beneath those rows: past connection tracking, and to the cluster DNS without us |
 //! | `doctor` | the doctor beside nodes that are well and nodes that are not |
+//! | `life` | the whole program: what lookups leave in connection tracking; a full table |
+//! | `deaths` | killed, aborted, stopped, restarted, robbed: how many lookups are lost |
+//! | `upstream` | its own connections, untracked beside pods that ask the Service; a server that is cut off |
+//! | `order` | starts that must fail and touch nothing; ends, teardown, the watchdog |
+//! | `program`, `dns` | the program as a process; servers of the cluster DNS and clients that count |
 //! | `conntrack` | connection tracking as we read it, beside what `conntrack` says |
 //! | `network` | a node, a pod and a cluster DNS, each in a namespace, with servers that say who they are |
 //! | `namespace` | network namespaces, in which the library's own code runs |
@@ -21,14 +26,23 @@
 
 mod begin;
 mod conntrack;
+mod deaths;
+mod dns;
 mod doctor;
 mod iptables;
+mod life;
 mod link;
+#[path = "../support/message.rs"]
+#[allow(dead_code, reason = "other test binaries use the rest")]
+mod message;
 mod namespace;
 mod network;
 mod nftables;
+mod order;
 mod pods;
+mod program;
 mod untracked;
+mod upstream;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -8,7 +8,7 @@
 //! | `tools` | folders of programs for the library to find, and iptables-save |
 
 mod kernel;
-mod tools;
+pub mod tools;
 mod traffic;
 mod trouble;
 
