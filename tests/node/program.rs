@@ -116,10 +116,12 @@ END");
     /// What is on the node: addresses and rules, without what counts, runs down, or is learned from answers.
     pub fn state(&self) -> String {
         self.network.node.run(|| {
-            let addresses: Vec<String> = ip("-o addr")
-                .lines()
-                .map(|line| line.split('\\').next().unwrap().to_owned() + "\n")
-                .collect();
+            // Without the link's number, which changes when it is made anew.
+            let address = |line: &str| {
+                let line = line.split('\\').next().unwrap();
+                format!("{}\n", line.split_once(' ').unwrap().1)
+            };
+            let addresses: Vec<String> = ip("-o addr").lines().map(address).collect();
             let tables = "nft list tables | sort | while read table; do nft -s list $table; done | \
                           sed -E 's/ expires [0-9a-z]+//g' | \
                           awk '/set live/ {skip = 1} !skip {print} /^\t}/ {skip = 0}'";
