@@ -7,7 +7,8 @@
 //! end among the first; it waits for nothing but the next [deed](Holder::with), and its table holds nothing but what
 //! belongs to the node. So what it holds is closed while the others still die.
 //!
-//! What is opened here stays here: a descriptor's number means nothing to another thread.
+//! What is opened here stays here: a descriptor's number means nothing to another thread. Nor do those of others mean
+//! anything here, so nothing that is done here may wake an event loop.
 //!
 //! It also keeps what blocks from the event loop: a program that waits for the lock of iptables may take many seconds,
 //! and whoever asks after our health is not to wait for it.
@@ -16,7 +17,7 @@
 use std::sync::mpsc;
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
-use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use tracing::{error, warn};
 
 use crate::node::{Fault, Node};
@@ -61,16 +62,21 @@ impl Holder {
         receiver.recv().unwrap_or_else(|_| gone())
     }
 
-    /// Does something to the node, while the event loop turns. Deeds are done one by one, in the order asked for.
+    /// Does something to the node, while the event loop turns. Deeds are done one by one.
     pub async fn with<T: Send + 'static>(&self, deed: impl FnOnce(&mut Node) -> T + Send + 'static) -> T {
-        let (result, receiver) = oneshot::channel();
+        let (result, receiver) = mpsc::channel();
         self.send(Box::new(move |node| {
             if let Some(node) = node {
                 // Who has stopped waiting does not want to know.
                 let _ = result.send(deed(node));
             }
         }));
-        receiver.await.unwrap_or_else(|_| gone())
+        // An event loop is woken by the number of a descriptor, which the node's thread does not have: so another one
+        // waits, and wakes it.
+        match spawn_blocking(move || receiver.recv()).await {
+            Ok(Ok(result)) => result,
+            _ => gone(),
+        }
     }
 
     fn send(&self, deed: Deed) {
