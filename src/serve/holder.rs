@@ -35,13 +35,17 @@ impl Holder {
     /// No thread can be had.
     pub fn start() -> std::io::Result<Self> {
         let (sender, deeds) = mpsc::channel::<Deed>();
+        let (apart, is_apart) = mpsc::channel();
         std::thread::Builder::new().name("node".to_owned()).spawn(move || {
             set_apart();
+            // Whoever starts us waits for this: what it opens from now on has no copy here that would keep it open.
+            let _ = apart.send(());
             let mut node = None;
             for deed in deeds {
                 deed(&mut node);
             }
         })?;
+        is_apart.recv().unwrap_or_else(|_| gone());
         Ok(Self(sender))
     }
 

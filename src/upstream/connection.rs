@@ -75,6 +75,8 @@ pub struct Connection {
     used: Cell<Instant>,
     /// Unanswered tries since the last byte.
     strikes: Cell<u32>,
+    /// When the last of them was given up.
+    struck: Cell<Option<Instant>>,
     /// A reply has overtaken another: the server does not work in order here.
     overtakes: Cell<bool>,
     /// Queries somebody waits for.
@@ -102,6 +104,7 @@ impl Connection {
             heard: Cell::new(now),
             used: Cell::new(now),
             strikes: Cell::new(0),
+            struck: Cell::new(None),
             overtakes: Cell::new(false),
             waiting: Cell::new(0),
             queue: RefCell::new(Queue::new()),
@@ -163,10 +166,12 @@ impl Connection {
         self.wake.notify_one();
     }
 
-    /// A try that began at `began` was not answered in time. Two in a row close the connection.
+    /// A try that began at `began` was not answered in time. Two in a row close the connection: the second of them began
+    /// when the first had been given up. Many that began together may just all be slow.
     pub fn strike(&self, began: Instant) {
-        if self.heard.get() <= began {
+        if self.heard.get() <= began && self.struck.get().is_none_or(|struck| struck <= began) {
             self.strikes.set(self.strikes.get() + 1);
+            self.struck.set(Some(Instant::now()));
         }
         if self.is_silent() {
             self.wake.notify_one();
@@ -319,6 +324,7 @@ impl Connection {
         };
         self.heard.set(Instant::now());
         self.strikes.set(0);
+        self.struck.set(None);
         let mut rest = inbox.as_slice();
         while let Some((length, after)) = rest.split_first_chunk::<2>()
             && let Some((frame, after)) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))

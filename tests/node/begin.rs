@@ -170,6 +170,9 @@ fn a_server_that_is_left_untracked_where_others_are_tracked_is_nobody_to_fall_ba
                 nft("add chain ip other raw { type filter hook output priority -300; }");
                 nft("add rule ip other raw ip daddr 10.9.9.1 notrack");
             }
+            // Others are tracked: this one is, for as long as the test runs.
+            let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let _tracked = std::net::TcpStream::connect(other.local_addr().unwrap()).unwrap();
             let mut program = Program::start(&format!("--upstream tcp://{SERVER} --node-address {OURS}"));
             let said = program.until("rules (").unwrap_or_else(|said| panic!("{said}"));
             assert!(said.contains(promise), "{said}");

@@ -236,7 +236,7 @@ fn kills_at_any_moment() {
                     .stderr(Stdio::null())
                     .spawn()
                     .unwrap();
-                std::thread::sleep(Duration::from_millis(20 + 10 * kill));
+                std::thread::sleep(Duration::from_millis(20 + 25 * kill));
                 assert!(victim.try_wait().unwrap().is_none(), "it ended by itself");
                 victim.kill().unwrap();
                 victim.wait().unwrap();
