@@ -29,12 +29,16 @@ pub struct Fallbacks {
 }
 
 impl Fallbacks {
-    /// Those of a zone's servers that clients can be sent to.
-    pub async fn of(&mut self, asked: &Asked, ours: &[SocketAddr]) -> Vec<SocketAddr> {
+    /// Those of a zone's servers that clients can be sent to. With `are_direct`, those behind `svc://` are pods: our own
+    /// connections to them pass no translation, so they could not be anything else, and none is to be tracked.
+    pub async fn of(&mut self, asked: &Asked, ours: &[SocketAddr], are_direct: bool) -> Vec<SocketAddr> {
         let are_pods = !asked.pods.is_empty();
         let mut servers = if are_pods { asked.pods.clone() } else { asked.servers.clone() };
         // Nobody else reaches our loopback, and nothing is gained by being sent to ourselves.
         servers.retain(|server| !server.ip().is_loopback() && ours.iter().all(|own| own.ip() != server.ip()));
+        if are_pods && are_direct {
+            return servers;
+        }
         self.direct.retain(|server, _| servers.contains(server));
         let unknown = servers.iter().filter(|server| !self.direct.contains_key(server));
         let found = join_all(unknown.map(async |&server| Some((server, is_direct(server).await?)))).await;

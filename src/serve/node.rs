@@ -178,7 +178,7 @@ impl Keeper {
             return false;
         }
         let asked = supervisor.published.load().asked_for(&self.cluster);
-        let servers = fallbacks.of(&asked, &self.addresses).await;
+        let servers = fallbacks.of(&asked, &self.addresses, self.settings.notrack_upstream).await;
         let take = move |node: &mut Node| {
             let is_news = node.fall_back_to(servers);
             if is_news {

@@ -43,17 +43,26 @@ fn inode(port: u32) -> Option<u64> {
     })
 }
 
-/// The process that holds a descriptor of this socket.
+/// The process of which a thread holds a descriptor of this socket; the thread may have a table of its own.
 fn holder(inode: u64) -> Option<u32> {
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    numbers.find(|process| {
-        fs::read_dir(format!("/proc/{process}/fd")).is_ok_and(|descriptors| {
-            descriptors.flatten().any(|descriptor| {
-                fs::metadata(descriptor.path()).is_ok_and(|held| held.ino() == inode && is_socket(&held))
-            })
+    numbers("/proc").find(|process| {
+        let tasks = format!("/proc/{process}/task");
+        numbers(&tasks).any(|thread| holds(&format!("{tasks}/{thread}/fd"), inode))
+    })
+}
+
+fn holds(descriptors: &str, inode: u64) -> bool {
+    fs::read_dir(descriptors).is_ok_and(|descriptors| {
+        descriptors.flatten().any(|descriptor| {
+            fs::metadata(descriptor.path()).is_ok_and(|held| held.ino() == inode && is_socket(&held))
         })
     })
+}
+
+/// The entries of a directory of /proc that are numbers. One that is gone has none.
+fn numbers(directory: &str) -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 fn is_socket(held: &fs::Metadata) -> bool {
