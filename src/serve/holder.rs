@@ -16,11 +16,15 @@
 
 use std::sync::mpsc;
 
+use rustix::process::setpriority_process;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tokio::task::spawn_blocking;
 use tracing::{error, warn};
 
 use crate::node::{Fault, Node};
+
+/// The nice value of who goes first (sched(7): it is a thread's own on Linux).
+const FIRST: i32 = -20;
 
 /// Something to be done to the node.
 type Deed = Box<dyn FnOnce(&mut Option<Node>) + Send>;
@@ -38,6 +42,9 @@ impl Holder {
         let (apart, is_apart) = mpsc::channel();
         std::thread::Builder::new().name("node".to_owned()).spawn(move || {
             set_apart();
+            // So that the end of the process is heard of here before other threads have gone, and this one is left to
+            // free the memory. It takes CAP_SYS_NICE; without it that is so most times.
+            let _ = setpriority_process(None, FIRST);
             // Whoever starts us waits for this: what it opens from now on has no copy here that would keep it open.
             let _ = apart.send(());
             let mut node = None;
