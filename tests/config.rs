@@ -175,7 +175,17 @@ fn faults_are_named_with_their_place_and_a_remedy() {
         ("[[zone]]\nname = \"a\"\n", "1:1: zone `a.` has no upstreams; add `upstreams = [\"10.96.0.10\"]`"),
         (
             "[[zone]]\nname = \"A\"\nupstreams = [\"::1\"]\n[[zone]]\nname = \"a.\"\nupstreams = [\"::1\"]\n",
-            "5:8: zone `a.` is given twice; make one of the two",
+            "5:8: zone `a.` is given twice; make one of the two, or let each listen on addresses of its own",
+        ),
+        (
+            "[[zone]]\nname = \"a\"\nlisten = [\"127.0.0.1:5300\"]\nupstreams = [\"::1\"]\n\
+             [[zone]]\nname = \"a.\"\nlisten = [\"127.0.0.1:5300\"]\nupstreams = [\"::1\"]\n",
+            "7:10: zone `a.` is given twice on 127.0.0.1:5300; make one of the two",
+        ),
+        (
+            "[[zone]]\nname = \"a\"\nlisten = [\"127.0.0.2:5300\"]\nupstreams = [\"::1\"]\n",
+            "3:10: zone `a.` is to answer on 127.0.0.2:5300, where nobody listens; \
+             add it to listen.addresses, or take one of these",
         ),
         (
             "[[zone]]\nname = \".\"\nupstreams = [\"::1\", \"tcp://[::1]:53\"]\n",

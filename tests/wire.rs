@@ -221,6 +221,7 @@ fn waiter(id: u16) -> Waiter {
         limit: 512,
         our_size: 1232,
         since: START,
+        counters: Default::default(),
         reply_to: Box::new(Nowhere),
     }
 }

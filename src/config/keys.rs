@@ -18,6 +18,8 @@ use crate::{cache, listen, resolve, upstream};
 
 /// Addresses that we answer on. Each costs every worker a UDP and a TCP socket.
 pub const ADDRESSES: Limit<usize> = Limit::new(1, 1, 64);
+/// Addresses that one zone answers on; none: all of [`ADDRESSES`].
+const ZONE_ADDRESSES: Limit<usize> = Limit::new(0, 0, 64);
 /// Upstreams written for one zone.
 pub const UPSTREAMS: Limit<usize> = Limit::new(1, 1, 32);
 /// Addresses that serve HTTP.
@@ -171,6 +173,7 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     let name = Written::<ZoneName>::like("write it like \"cluster.local\"");
     let target = Written::<WrittenTarget>::like("write it like \"tcp://10.96.0.10\"");
     keys.key("name", &Needed(name), &mut z.name)?;
+    keys.key("listen", &List(Address, ZONE_ADDRESSES), &mut z.listen)?;
     keys.key("upstreams", &List(target, UPSTREAMS), &mut z.upstreams)?;
     keys.key("transport", &Word(TRANSPORTS), &mut z.transport)?;
     keys.key("policy", &Word(POLICIES), &mut z.policy)?;

@@ -45,7 +45,7 @@ pub use keys::{ADDRESSES, HTTP_LISTENERS, TXT, UPSTREAMS, parse_cache_size, pars
 pub use name::ZoneName;
 pub use problem::{Problem, Wrong};
 pub use target::{Service, Target, WrittenTarget, parse_flag as parse_upstream};
-pub use zone::ZoneConfig;
+pub use zone::{ZoneConfig, ZoneKey};
 
 use crate::{cache, listen, node, resolve, upstream};
 

@@ -1,6 +1,7 @@
 //! What must hold between keys; each key's own limits were checked when it was read.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::file::Written;
@@ -39,7 +40,7 @@ pub(super) fn check(written: &Written) -> Result<(), Broken> {
         let wrong = Wrong::new(what, "stale data would come too late: lower the first");
         return broken(&["cache.stale_after", "upstream.deadline"], wrong);
     }
-    zones(&written.zones)
+    zones(&written.zones, &written.config.listen.addresses)
 }
 
 fn addresses(written: &Written) -> Result<(), Broken> {
@@ -88,18 +89,14 @@ fn node(written: &Written) -> Result<(), Broken> {
     }
 }
 
-fn zones(zones: &[WrittenZone]) -> Result<(), Broken> {
+fn zones(zones: &[WrittenZone], addresses: &[SocketAddr]) -> Result<(), Broken> {
     if !ZONES.contains(zones.len()) {
         let wrong = Wrong::bounds(format!("{} zones", zones.len()), ZONES.min, ZONES.max);
         return broken(&["zone"], wrong);
     }
-    let mut seen = HashSet::new();
     for (index, zone) in zones.iter().enumerate() {
         let place = format!("zone[{index}]");
-        if !seen.insert(zone.name()) {
-            let wrong = Wrong::new(format!("zone `{}` is given twice", zone.name()), "make one of the two");
-            return broken(&[&format!("{place}.name")], wrong);
-        }
+        views(&place, zone, &zones[..index], addresses)?;
         if zone.upstreams.is_empty() {
             let what = format!("zone `{}` has no upstreams", zone.name());
             return broken(&[&place], Wrong::new(what, "add `upstreams = [\"10.96.0.10\"]`"));
@@ -118,6 +115,35 @@ fn zones(zones: &[WrittenZone]) -> Result<(), Broken> {
         let s = &zone.rules;
         ordered(&place, ("ttl_min", s.ttl_min), ("ttl_max", s.ttl_max))?;
         ordered(&place, ("negative_ttl_min", s.negative_ttl_min), ("negative_ttl_max", s.negative_ttl_max))?;
+    }
+    Ok(())
+}
+
+/// On each address a name has one zone; beside it there may be one that answers on all addresses.
+fn views(
+    place: &str,
+    zone: &WrittenZone,
+    before: &[WrittenZone],
+    addresses: &[SocketAddr],
+) -> Result<(), Broken> {
+    if let Some(foreign) = zone.listen.iter().find(|address| !addresses.contains(address)) {
+        let what = format!("zone `{}` is to answer on {foreign}, where nobody listens", zone.name());
+        let hint = "add it to listen.addresses, or take one of these";
+        return broken(&[&format!("{place}.listen")], Wrong::new(what, hint));
+    }
+    for other in before.iter().filter(|other| other.name() == zone.name()) {
+        if other.listen.is_empty() && zone.listen.is_empty() {
+            let wrong = Wrong::new(
+                format!("zone `{}` is given twice", zone.name()),
+                "make one of the two, or let each listen on addresses of its own",
+            );
+            return broken(&[&format!("{place}.name")], wrong);
+        }
+        if let Some(both) = zone.listen.iter().find(|address| other.listen.contains(address)) {
+            let wrong =
+                Wrong::new(format!("zone `{}` is given twice on {both}", zone.name()), "make one of the two");
+            return broken(&[&format!("{place}.listen")], wrong);
+        }
     }
     Ok(())
 }

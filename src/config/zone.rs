@@ -1,8 +1,11 @@
 //! A `[[zone]]` section: as it is written, and as it is used.
 
+use std::net::SocketAddr;
+
 use super::name::ZoneName;
 use super::target::{Target, WrittenTarget};
 use crate::cache::Rules;
+use crate::resolve::Zone;
 use crate::upstream::{Policy, Transport};
 
 /// A `[[zone]]` section, checked.
@@ -12,6 +15,8 @@ pub struct ZoneConfig {
     pub name: Box<[u8]>,
     /// Its name as people write it, lower case, with the last dot.
     pub display: String,
+    /// The addresses that it answers on, of those that we listen on; none: all.
+    pub listen: Vec<SocketAddr>,
     /// Whom to ask.
     pub upstreams: Vec<Target>,
     /// Who is asked first.
@@ -20,11 +25,34 @@ pub struct ZoneConfig {
     pub rules: Rules,
 }
 
+impl ZoneConfig {
+    /// What it is known by.
+    pub fn key(&self) -> ZoneKey {
+        ZoneKey { name: self.name.clone(), listen: self.listen.clone() }
+    }
+}
+
+/// What a zone is known by, from one configuration to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ZoneKey {
+    name: Box<[u8]>,
+    listen: Vec<SocketAddr>,
+}
+
+impl ZoneKey {
+    /// Whether it is this zone's.
+    pub fn is_of(&self, zone: &Zone) -> bool {
+        zone.name == self.name && zone.listen == self.listen
+    }
+}
+
 /// A `[[zone]]` section while it is read: flags may still change it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct WrittenZone {
     /// `None` until it is read.
     pub name: Option<ZoneName>,
+    /// Empty: all.
+    pub listen: Vec<SocketAddr>,
     /// Empty until they are read.
     pub upstreams: Vec<WrittenTarget>,
     /// For upstreams that leave it open.
@@ -52,6 +80,7 @@ impl WrittenZone {
         ZoneConfig {
             name: name.wire().into(),
             display: name.text().to_owned(),
+            listen: self.listen,
             upstreams: self.upstreams.iter().map(|target| target.settle(self.transport)).collect(),
             policy: self.policy,
             rules: self.rules,
@@ -70,6 +99,7 @@ impl From<&ZoneConfig> for WrittenZone {
         };
         Self {
             name: zone.display.parse().ok(),
+            listen: zone.listen.clone(),
             upstreams: zone.upstreams.iter().map(WrittenTarget::from).collect(),
             transport: zone.upstreams.iter().find_map(transport),
             policy: zone.policy,

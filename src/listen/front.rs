@@ -16,7 +16,7 @@ use crate::cache::{Cache, Entry, Key, Look};
 use crate::clock::Now;
 use crate::resolve::reply::stale_error;
 use crate::resolve::zones::type_index;
-use crate::resolve::{Miss, ReplyTo, Resolver, Route, Routes, Waiter};
+use crate::resolve::{Miss, ReplyTo, Resolver, Route, Routes, Waiter, ZoneCounters};
 use crate::upstream::Ask;
 use crate::wire::answer::{self, Asker, Ttl};
 use crate::wire::header::{self, Header};
@@ -41,6 +41,8 @@ pub struct Client {
     pub protocol: Protocol,
     /// Over IPv6.
     pub v6: bool,
+    /// By which of the addresses that we listen on: its number among them.
+    pub listener: usize,
 }
 
 /// What became of a query.
@@ -49,7 +51,7 @@ pub enum Verdict {
     Silence,
     /// So many bytes of the room are the answer, not of any zone.
     Own(usize),
-    /// So many bytes of the room are the answer, from the cache, for the zone of this index.
+    /// So many bytes of the room are the answer, from the cache, for the zone with this number in the listener's view.
     Hit(usize, usize),
     /// As [`Hit`](Self::Hit), and the entry is to be refreshed.
     Refresh(usize, usize, Box<Miss>),
@@ -64,13 +66,14 @@ pub struct Held {
     edns: Option<Edns>,
     limit: usize,
     our_size: u16,
+    counters: Arc<ZoneCounters>,
 }
 
 impl Held {
     /// The client, waiting since `since`.
     pub fn waiter(self, since: Now, reply_to: Box<dyn ReplyTo>) -> Waiter {
-        let Self { header, question, edns, limit, our_size } = self;
-        Waiter { header, question, edns, limit, our_size, since, reply_to }
+        let Self { header, question, edns, limit, our_size, counters } = self;
+        Waiter { header, question, edns, limit, our_size, since, counters, reply_to }
     }
 }
 
@@ -133,7 +136,7 @@ impl Front {
     fn look_up(&self, query: &Query<'_>, client: Client, round: &Round, out: &mut [u8]) -> Verdict {
         let Round { routes, settings, now } = round;
         let mut key = Key::of_name(query.question.name());
-        let Some((zone, route)) = routes.of(key.name()) else {
+        let Some((zone, route)) = routes.view(client.listener).of(key.name()) else {
             return self.refuse_query(query, rcode::REFUSED, round, out);
         };
         count_query(route, query.question.rtype, client);
@@ -256,6 +259,7 @@ fn hand_on(
         edns: query.edns,
         limit: asker.limit,
         our_size: asker.our_size,
+        counters: Arc::clone(&route.counters),
     };
     Verdict::Miss(Box::new((miss(query, key, route, stale), held)))
 }

@@ -64,11 +64,11 @@ impl Clients {
         })
     }
 
-    /// Accepts connections until it is dropped; those accepted go on.
-    pub async fn serve(self: Rc<Self>, listener: TcpListener) {
+    /// Accepts connections until it is dropped; those accepted go on. `number` is that of the listener's address.
+    pub async fn serve(self: Rc<Self>, listener: TcpListener, number: usize) {
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, peer)) => self.admit(stream, peer, number),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
         }
@@ -85,7 +85,7 @@ impl Clients {
         self.open.get()
     }
 
-    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+    fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, listener: usize) {
         let counters = &self.front.counters;
         let settings = self.front.settings.load();
         counters.tcp_accepted.bump();
@@ -103,7 +103,8 @@ impl Clients {
         let seat = Seat { clients: Rc::clone(self), address: peer.ip() };
         // An answer must not wait for the acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
-        tokio::task::spawn_local(Connection::new(seat, stream, peer.is_ipv6()).run());
+        let client = Client { protocol: Protocol::Tcp, v6: peer.is_ipv6(), listener };
+        tokio::task::spawn_local(Connection::new(seat, stream, client).run());
     }
 }
 
@@ -197,11 +198,11 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(seat: Seat, stream: TcpStream, v6: bool) -> Self {
+    fn new(seat: Seat, stream: TcpStream, client: Client) -> Self {
         Self {
             seat,
             stream,
-            client: Client { protocol: Protocol::Tcp, v6 },
+            client,
             input: Vec::new(),
             outbox: Rc::default(),
             queries: 0,
@@ -356,7 +357,8 @@ impl Connection {
         let clients = Rc::clone(&self.seat.clients);
         let round = clients.front.round();
         let mut at = 0;
-        let mut hits = vec![0; round.routes.len()];
+        let view = round.routes.view(self.client.listener);
+        let mut hits = vec![0; view.len()];
         while !self.is_behind(pipeline) && self.queries < most {
             let Some(len) = self.input[at..].first_chunk() else { break };
             let len = usize::from(u16::from_be_bytes(*len));
@@ -387,7 +389,7 @@ impl Connection {
             self.input.drain(..at);
             self.active = Instant::now();
             self.write()?;
-            round.routes.record_hits(&hits, Now::read().since(round.now));
+            view.record_hits(&hits, Now::read().since(round.now));
         }
         Ok(behind)
     }

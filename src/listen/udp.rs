@@ -17,7 +17,7 @@ use super::front::{Client, Front, Held, Protocol, Verdict};
 pub struct Listener {
     front: Rc<Front>,
     socket: Rc<UdpSocket>,
-    v6: bool,
+    client: Client,
     batch: Batch,
     /// Hits of this batch, by zone: they share its latency.
     hits: Vec<u64>,
@@ -26,17 +26,18 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Serves `socket`, which must not block. Must be called on a tokio runtime.
+    /// Serves `socket`, which must not block; `listener` is the number of its address. Must be called on a tokio
+    /// runtime.
     ///
     /// # Errors
     /// The socket cannot be registered with the event loop.
-    pub fn new(front: Rc<Front>, socket: std::net::UdpSocket) -> io::Result<Self> {
-        let v6 = socket.local_addr()?.is_ipv6();
+    pub fn new(front: Rc<Front>, socket: std::net::UdpSocket, listener: usize) -> io::Result<Self> {
+        let client = Client { protocol: Protocol::Udp, v6: socket.local_addr()?.is_ipv6(), listener };
         let socket = Rc::new(UdpSocket::from_std(socket)?);
         Ok(Self {
             front,
             socket,
-            v6,
+            client,
             batch: Batch::new(BATCH.default),
             hits: Vec::new(),
             misses: Vec::with_capacity(BATCH.default),
@@ -78,12 +79,12 @@ impl Listener {
     fn answer(&mut self, received: usize) {
         let front = Rc::clone(&self.front);
         let round = front.round();
-        let client = Client { protocol: Protocol::Udp, v6: self.v6 };
+        let view = round.routes.view(self.client.listener);
         self.hits.clear();
-        self.hits.resize(round.routes.len(), 0);
+        self.hits.resize(view.len(), 0);
         for i in 0..received {
             let (packet, room) = self.batch.query_and_room(i);
-            match front.answer(packet, client, &round, room) {
+            match front.answer(packet, self.client, &round, room) {
                 Verdict::Silence => {}
                 Verdict::Own(len) => self.batch.answer(i, len),
                 Verdict::Hit(len, zone) => {
@@ -106,7 +107,7 @@ impl Listener {
         if queued > 0 {
             let sent = self.batch.send(self.socket.as_fd());
             front.counters.send_failed.add((queued - sent) as u64);
-            round.routes.record_hits(&self.hits, Now::read().since(round.now));
+            view.record_hits(&self.hits, Now::read().since(round.now));
         }
         self.hand_off(round.now);
     }

@@ -202,7 +202,7 @@ impl Resolver {
             Joined::First => self.take_off(miss),
             Joined::Waits => zone.coalesced.bump(),
             Joined::Overdue(waiter, entry) => {
-                self.desk.borrow_mut().answer(&waiter, Outcome::Stale(&entry), self.manner(now), zone);
+                self.desk.borrow_mut().answer(&waiter, Outcome::Stale(&entry), self.manner(now));
             }
             Joined::NoFlight(waiter) => {
                 self.counters.flights_limit.bump();
@@ -276,7 +276,7 @@ impl Resolver {
         // Its time may have run out since the flight began.
         if stale.is_usable(now) {
             let waiters = self.flights.borrow_mut().overdue(&miss.key, stale);
-            self.answer_all(&waiters, Outcome::Stale(stale), miss, now);
+            self.answer_all(&waiters, Outcome::Stale(stale), now);
         }
     }
 
@@ -284,7 +284,7 @@ impl Resolver {
         let waiters = self.flights.borrow_mut().land(&miss.key);
         self.counters.flights.down();
         if outcome == Err(Failure::Timeout) {
-            miss.route.counters.timeouts.add(waiters.len() as u64);
+            waiters.iter().for_each(|waiter| waiter.counters.timeouts.bump());
         }
         let limited = outcome == Err(Failure::Limit);
         miss.route.heard(outcome.is_ok());
@@ -300,7 +300,7 @@ impl Resolver {
             if !entry.is_truncated() {
                 self.cache.store(&miss.key, Arc::clone(&entry));
             }
-            return self.answer_all(&waiters, Outcome::Fresh(&entry), miss, now);
+            return self.answer_all(&waiters, Outcome::Fresh(&entry), now);
         }
         // A limit of our own says nothing about the question.
         if !limited {
@@ -310,25 +310,24 @@ impl Resolver {
             Some(stale) if stale.is_usable(now) => Outcome::Stale(stale),
             _ => Outcome::Fresh(&entry),
         };
-        self.answer_all(&waiters, outcome, miss, now);
+        self.answer_all(&waiters, outcome, now);
     }
 
-    fn answer_all(&self, waiters: &[Waiter], outcome: Outcome<'_>, miss: &Miss, now: Now) {
+    fn answer_all(&self, waiters: &[Waiter], outcome: Outcome<'_>, now: Now) {
         let manner = self.manner(now);
         let mut desk = self.desk.borrow_mut();
         for waiter in waiters {
-            desk.answer(waiter, outcome, manner, &miss.route.counters);
+            desk.answer(waiter, outcome, manner);
         }
     }
 
     /// A limit is reached: stale data if there is some, or SERVFAIL.
     fn turn_away(&self, miss: &Miss, waiter: &Waiter, now: Now) {
-        let zone = &miss.route.counters;
         let manner = self.manner(now);
         let mut desk = self.desk.borrow_mut();
         match miss.stale.as_ref().filter(|stale| stale.is_usable(now)) {
-            Some(stale) => desk.answer(waiter, Outcome::Stale(stale), manner, zone),
-            None => desk.refuse(waiter, extended_error::OTHER, zone),
+            Some(stale) => desk.answer(waiter, Outcome::Stale(stale), manner),
+            None => desk.refuse(waiter, extended_error::OTHER),
         }
     }
 

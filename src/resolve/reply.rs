@@ -1,5 +1,7 @@
 //! A client that waits for an answer, whatever way it came.
 
+use std::sync::Arc;
+
 use crate::cache::Entry;
 use crate::clock::Now;
 use crate::wire::answer::{self, Asker, Ttl};
@@ -30,6 +32,8 @@ pub struct Waiter {
     pub our_size: u16,
     /// When the query came.
     pub since: Now,
+    /// Where it is counted: its zone, at the listener that it came by.
+    pub counters: Arc<ZoneCounters>,
     /// The way back.
     pub reply_to: Box<dyn ReplyTo>,
 }
@@ -65,7 +69,8 @@ pub struct Manner {
 
 impl Desk {
     /// Answers one waiter and counts it.
-    pub fn answer(&mut self, waiter: &Waiter, outcome: Outcome<'_>, manner: Manner, zone: &ZoneCounters) {
+    pub fn answer(&mut self, waiter: &Waiter, outcome: Outcome<'_>, manner: Manner) {
+        let zone = &waiter.counters;
         let Ok(question) = Question::read(&waiter.question) else { return };
         let asker = Asker {
             header: waiter.header,
@@ -89,7 +94,7 @@ impl Desk {
     }
 
     /// Answers one waiter with a response code of our own.
-    pub fn refuse(&mut self, waiter: &Waiter, error: u16, zone: &ZoneCounters) {
+    pub fn refuse(&mut self, waiter: &Waiter, error: u16) {
         let question = Question::read(&waiter.question).ok();
         let code = rcode::SERVFAIL;
         let written = answer::write_code(
@@ -102,7 +107,7 @@ impl Desk {
             Some(error),
         );
         if let Some(len) = written {
-            zone.answers[usize::from(code)].bump();
+            waiter.counters.answers[usize::from(code)].bump();
             waiter.reply_to.send(&self.buffer[..len]);
         }
     }

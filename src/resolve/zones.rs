@@ -1,4 +1,8 @@
 //! Zones: a name suffix with its upstreams and limits, and the snapshot that holds them all.
+//!
+//! A zone answers on every address that we listen on, or on some of them only; so each listener has a *view* of its
+//! own: the zones that it answers from. The same name may belong to different zones in two views. Zones never share
+//! cached answers, the views of one zone do.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -20,7 +24,7 @@ use crate::wire::name;
 /// Zones in a configuration.
 pub const ZONES: Limit<usize> = Limit::new(1, 1, 256);
 /// One zone as the road sees it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Zone {
     /// Its identity in cache keys. A zone keeps it across reloads as long as its name and upstreams stay
     /// (the addresses behind a service's name may change); otherwise it gets a new one, and so its old entries are not found again.
@@ -29,6 +33,10 @@ pub struct Zone {
     pub name: Box<[u8]>,
     /// Its name as people write it, with the last dot.
     pub display: String,
+    /// The addresses that it answers on, as the configuration names them; none: all.
+    pub listen: Vec<SocketAddr>,
+    /// The same as indices into [`Snapshot::listeners`].
+    pub listeners: Vec<usize>,
     /// Indices into [`Snapshot::servers`]: the servers that the configuration names.
     pub servers: Vec<usize>,
     /// Indices into [`Snapshot::servers`]: the addresses behind the names of its services, as last heard. Where
@@ -38,12 +46,24 @@ pub struct Zone {
     pub policy: Policy,
     /// How its answers are kept.
     pub rules: cache::Rules,
-    /// Its counters, one block per worker.
-    pub counters: Vec<Arc<ZoneCounters>>,
+    /// Its counters, one block per worker and listener: `counters[worker][i]` is for `listeners[i]`.
+    pub counters: Vec<Vec<Arc<ZoneCounters>>>,
     /// Whether nobody answers for it, as all workers say it.
     pub outage: Arc<Outage>,
     /// What is counted about its services.
     pub services: Arc<ServiceCounters>,
+}
+
+impl Zone {
+    /// Its name for messages, with the addresses that it answers on where these are not all.
+    pub fn title(&self) -> String {
+        let addresses: Vec<_> = self.listen.iter().map(SocketAddr::to_string).collect();
+        if addresses.is_empty() {
+            self.display.clone()
+        } else {
+            format!("{} (on {})", self.display, addresses.join(", "))
+        }
+    }
 }
 
 /// An upstream server as the road sees it.
@@ -82,10 +102,13 @@ pub struct Asked {
 }
 
 /// The checked configuration as the workers use it: immutable, replaced as a whole at a reload.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
-    /// Zones, longest name first; the last one is `.`.
+    /// Zones, longest name first; of one name, those that answer on some addresses only before the one that answers
+    /// on all.
     pub zones: Vec<Zone>,
+    /// The addresses that we listen on, as the configuration names them.
+    pub listeners: Vec<SocketAddr>,
     /// Every server of every zone, once.
     pub servers: Vec<ServerEntry>,
     /// How misses are handled.
@@ -97,15 +120,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The place in [`zones`](Self::zones) of the zone that a name (wire format, lower case) belongs to: the one
-    /// with the longest suffix.
-    pub fn zone_of(&self, name: &[u8]) -> Option<usize> {
-        self.zones.iter().position(|zone| name::within(name, &zone.name))
-    }
-
-    /// Whom the zone of a name (wire format, lower case) asks, each address once, in order.
-    pub fn asked_for(&self, name: &[u8]) -> Asked {
-        let Some(zone) = self.zone_of(name).map(|place| &self.zones[place]) else { return Asked::default() };
+    /// Whom the zone of a name (wire format, lower case) asks for clients of a listener, each address once, in order.
+    pub fn asked_for(&self, listener: usize, name: &[u8]) -> Asked {
+        let holds = |zone: &&Zone| zone.listeners.contains(&listener) && name::within(name, &zone.name);
+        let Some(zone) = self.zones.iter().find(holds) else { return Asked::default() };
         let addresses = |servers: &[usize]| {
             let all = servers.iter().filter_map(|&i| self.servers.get(i)).map(|entry| entry.server.address);
             all.collect::<BTreeSet<_>>().into_iter().collect()
@@ -132,18 +150,20 @@ pub struct LoopProbe {
     pub seen: AtomicBool,
 }
 
-/// A zone at one worker.
+/// A zone at one worker, for the clients of one listener.
 pub struct Route {
     /// See [`Zone::id`].
     pub id: u32,
+    /// See [`Zone::name`].
+    name: Box<[u8]>,
     /// How its answers are kept.
     pub rules: cache::Rules,
     /// Whom to ask.
     pub group: Group,
     /// This worker's counters.
     pub counters: Arc<ZoneCounters>,
-    /// See [`Zone::display`].
-    display: String,
+    /// See [`Zone::title`].
+    title: String,
     outage: Arc<Outage>,
 }
 
@@ -152,13 +172,44 @@ impl Route {
     pub(super) fn heard(&self, answered: bool) {
         if answered {
             if self.outage.ends() {
-                info!(zone = self.display, "upstreams of the zone answer again");
+                info!(zone = self.title, "upstreams of the zone answer again");
             }
         } else if self.group.is_out() && self.outage.begins() {
             warn!(
-                zone = self.display,
+                zone = self.title,
                 "all upstreams of the zone are out: expired answers are served where there are any, else SERVFAIL"
             );
+        }
+    }
+}
+
+/// What the clients of one listener see: the zones that it answers from, in the snapshot's order, so that the first
+/// that holds a name is the right one.
+#[derive(Default)]
+pub struct View(Vec<Rc<Route>>);
+
+impl View {
+    /// The zone of a name (wire format, lower case), with its number here: the one with the longest suffix.
+    pub fn of(&self, name: &[u8]) -> Option<(usize, &Rc<Route>)> {
+        self.0.iter().enumerate().find(|(_, route)| name::within(name, &route.name))
+    }
+
+    /// How many zones there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no zone.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Records the latency of a batch for the hits it held, by zone.
+    pub fn record_hits(&self, hits: &[u64], latency: Duration) {
+        for (route, &hits) in self.0.iter().zip(hits) {
+            if hits > 0 {
+                route.counters.hit_latency.record(latency, hits);
+            }
         }
     }
 }
@@ -167,53 +218,39 @@ impl Route {
 pub struct Routes {
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
-    /// Its zones, in its order: the longest name first, so that the first that holds a name is the right one.
-    routes: Vec<Rc<Route>>,
+    /// By listener.
+    views: Vec<View>,
+    /// For a listener that the snapshot does not know.
+    nothing: View,
 }
 
 impl Routes {
     /// A snapshot for worker number `worker`. Upstreams that stay keep their connections.
     pub fn new(snapshot: Arc<Snapshot>, worker: usize, upstreams: &Upstreams) -> Self {
-        let route = |zone: &Zone| {
+        let mut views: Vec<View> = snapshot.listeners.iter().map(|_| View::default()).collect();
+        for zone in &snapshot.zones {
             let [servers, reserve] = snapshot
                 .ranks(zone)
                 .map(|rank| -> Vec<_> { rank.into_iter().map(|entry| entry.member(worker)).collect() });
-            Rc::new(Route {
-                id: zone.id,
-                rules: zone.rules.clone(),
-                group: upstreams.group(&servers, &reserve, zone.policy),
-                counters: Arc::clone(&zone.counters[worker]),
-                display: zone.display.clone(),
-                outage: Arc::clone(&zone.outage),
-            })
-        };
-        let routes = snapshot.zones.iter().map(route).collect();
-        Self { snapshot, routes }
-    }
-
-    /// The zone of a name (wire format, lower case): the one with the longest suffix.
-    pub fn of(&self, name: &[u8]) -> Option<(usize, &Rc<Route>)> {
-        let place = self.snapshot.zone_of(name)?;
-        Some((place, self.routes.get(place)?))
-    }
-
-    /// How many zones there are.
-    pub fn len(&self) -> usize {
-        self.routes.len()
-    }
-
-    /// Whether there is no zone; there always is `.`.
-    pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
-    }
-
-    /// Records the latency of a batch for the hits it held, by zone.
-    pub fn record_hits(&self, hits: &[u64], latency: Duration) {
-        for (route, &hits) in self.routes.iter().zip(hits) {
-            if hits > 0 {
-                route.counters.hit_latency.record(latency, hits);
+            let group = upstreams.group(&servers, &reserve, zone.policy);
+            for (&listener, counters) in zone.listeners.iter().zip(&zone.counters[worker]) {
+                views[listener].0.push(Rc::new(Route {
+                    id: zone.id,
+                    name: zone.name.clone(),
+                    rules: zone.rules.clone(),
+                    group: group.clone(),
+                    counters: Arc::clone(counters),
+                    title: zone.title(),
+                    outage: Arc::clone(&zone.outage),
+                }));
             }
         }
+        Self { snapshot, views, nothing: View::default() }
+    }
+
+    /// What the clients of a listener see.
+    pub fn view(&self, listener: usize) -> &View {
+        self.views.get(listener).unwrap_or(&self.nothing)
     }
 
     /// The TTL of stale data, in seconds.

@@ -142,7 +142,7 @@ impl Supervisor {
             .iter()
             .map(|http| bind_http(http, presence(http.address)))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut registry = Registry::new(count);
+        let mut registry = Registry::new(count, &config.listen.addresses);
         registry.untracked = config.node.notrack_upstream;
         let snapshot = Arc::new(registry.snapshot(&config)?);
         let readiness = RefCell::new(Readiness::new(&snapshot.zones));
@@ -424,8 +424,8 @@ fn who_asks_whom(snapshot: &Snapshot) -> Vec<String> {
         rank.iter().map(|entry| entry.server.to_string()).collect::<Vec<_>>().join(", ")
     };
     let line = |zone: &resolve::Zone| match snapshot.ranks(zone).map(names) {
-        [servers, reserve] if reserve.is_empty() => format!("zone {} asks {servers}", zone.display),
-        [servers, reserve] => format!("zone {} asks {servers}; in reserve {reserve}", zone.display),
+        [servers, reserve] if reserve.is_empty() => format!("zone {} asks {servers}", zone.title()),
+        [servers, reserve] => format!("zone {} asks {servers}; in reserve {reserve}", zone.title()),
     };
     snapshot.zones.iter().map(line).collect()
 }

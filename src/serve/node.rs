@@ -47,6 +47,8 @@ pub struct Keeper {
     outlive: bool,
     counters: Arc<Counters>,
     settings: Settings,
+    /// The listener whose clients are sent elsewhere without us: the first of `addresses`, as its number.
+    listener: usize,
     /// Our addresses with the port of DNS.
     addresses: Vec<SocketAddr>,
     mark: Option<u32>,
@@ -79,6 +81,7 @@ impl Keeper {
             mark: has_rules.then_some(PROBE_MARK),
             settings: settings.clone(),
             cluster: cluster_name(&settings.cluster_domain),
+            listener: listening.iter().position(|address| ours(&address)).unwrap_or_default(),
             addresses: listening.iter().filter(ours).copied().collect(),
         })
     }
@@ -177,7 +180,7 @@ impl Keeper {
         if !self.settings.fail_open || self.mark.is_none() {
             return false;
         }
-        let asked = supervisor.published.load().asked_for(&self.cluster);
+        let asked = supervisor.published.load().asked_for(self.listener, &self.cluster);
         let servers = fallbacks.of(&asked, &self.addresses, self.settings.notrack_upstream).await;
         let take = move |node: &mut Node| {
             let is_news = node.fall_back_to(servers);

@@ -1,12 +1,13 @@
 //! From a configuration to a snapshot: zones with their identities, servers, and the counters that outlive a
 //! reload.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::config::{Config, Problem, Service, Target, ZoneConfig, resolv_conf};
+use crate::config::{Config, Problem, Service, Target, ZoneConfig, ZoneKey, resolv_conf};
 use crate::node::rules::UPSTREAM_MARK;
 use crate::resolve::zones::{LoopProbe, ServerEntry, ServiceCounters};
 use crate::resolve::{Snapshot, Zone, ZoneCounters};
@@ -19,11 +20,13 @@ pub struct Registry {
     /// snapshot, for new sockets.
     pub untracked: bool,
     workers: usize,
+    /// The addresses that we listen on, as they were named at the start.
+    listeners: Vec<SocketAddr>,
     next_id: u32,
-    zones: BTreeMap<Box<[u8]>, KnownZone>,
+    zones: BTreeMap<ZoneKey, KnownZone>,
     servers: BTreeMap<Server, KnownServer>,
     /// The addresses behind services' names, by zone: each zone asks its own servers.
-    services: HashMap<(Box<[u8]>, Service), Vec<IpAddr>>,
+    services: HashMap<(ZoneKey, Service), Vec<IpAddr>>,
     /// Servers that ask us in turn: left out.
     looping: Vec<Server>,
 }
@@ -33,7 +36,7 @@ struct KnownZone {
     /// What the identity stands for. The addresses of a service are not part of it: pods come and go, and all
     /// answer alike, so what one said stays true.
     asks: (Vec<Server>, Vec<Service>),
-    counters: Vec<Arc<ZoneCounters>>,
+    counters: Vec<Vec<Arc<ZoneCounters>>>,
     services: Arc<ServiceCounters>,
     outage: Arc<Outage>,
 }
@@ -55,11 +58,12 @@ struct Whom<'c> {
 }
 
 impl Registry {
-    /// Nothing known yet, for so many workers.
-    pub fn new(workers: usize) -> Self {
+    /// Nothing known yet, for so many workers and these addresses.
+    pub fn new(workers: usize, listeners: &[SocketAddr]) -> Self {
         Self {
             untracked: false,
             workers,
+            listeners: listeners.to_vec(),
             next_id: 0,
             zones: BTreeMap::new(),
             servers: BTreeMap::new(),
@@ -74,15 +78,16 @@ impl Registry {
     /// One of them cannot be read or names no server. Nothing is changed then.
     pub fn snapshot(&mut self, config: &Config) -> Result<Snapshot, Problem> {
         let mut zones = config.zones.iter().map(|zone| self.whom(zone)).collect::<Result<Vec<_>, _>>()?;
-        // The longest name first, so that the first zone that holds a name is the right one.
-        zones.sort_by_key(|whom| std::cmp::Reverse(whom.zone.name.len()));
+        // The longest name first, so that the first zone that holds a name is the right one; and who names an address
+        // before who answers on all.
+        zones.sort_by_key(|whom| (Reverse(whom.zone.name.len()), whom.zone.listen.is_empty()));
         let mut all: Vec<Server> = zones.iter().flat_map(Whom::everybody).collect();
         all.sort_unstable();
         all.dedup();
-        self.zones.retain(|name, _| zones.iter().any(|whom| whom.zone.name == *name));
+        self.zones.retain(|key, _| zones.iter().any(|whom| whom.zone.key() == *key));
         self.servers.retain(|server, _| all.contains(server));
-        self.services.retain(|(name, service), _| {
-            zones.iter().any(|whom| whom.zone.name == *name && whom.services.contains(service))
+        self.services.retain(|(key, service), _| {
+            zones.iter().any(|whom| whom.zone.key() == *key && whom.services.contains(service))
         });
         let probes = probes(&zones);
         let is_pod = |server: &Server| zones.iter().any(|whom| whom.pods.contains(server));
@@ -94,7 +99,14 @@ impl Registry {
             })
             .collect();
         let zones = zones.into_iter().map(|whom| self.zone(whom, &all)).collect();
-        Ok(Snapshot { zones, servers, resolve: config.resolve.clone(), upstream: config.upstream, probes })
+        Ok(Snapshot {
+            zones,
+            listeners: self.listeners.clone(),
+            servers,
+            resolve: config.resolve.clone(),
+            upstream: config.upstream,
+            probes,
+        })
     }
 
     /// As [`snapshot`](Self::snapshot), and servers that were left out get another chance.
@@ -113,16 +125,16 @@ impl Registry {
 
     /// Takes down the addresses behind a service's name. True if they are not those that were known: the next
     /// snapshot has them.
-    pub fn learn(&mut self, zone: &[u8], service: &Service, addresses: Vec<IpAddr>) -> bool {
-        let known = self.services.entry((zone.into(), service.clone())).or_default();
+    pub fn learn(&mut self, zone: &ZoneKey, service: &Service, addresses: Vec<IpAddr>) -> bool {
+        let known = self.services.entry((zone.clone(), service.clone())).or_default();
         let news = *known != addresses;
         *known = addresses;
         news
     }
 
     /// The addresses behind a service's name, as last heard.
-    pub fn known(&self, zone: &[u8], service: &Service) -> &[IpAddr] {
-        self.services.get(&(zone.into(), service.clone())).map_or(&[], Vec::as_slice)
+    pub fn known(&self, zone: &ZoneKey, service: &Service) -> &[IpAddr] {
+        self.services.get(&(zone.clone(), service.clone())).map_or(&[], Vec::as_slice)
     }
 
     /// Whom a zone asks: each server once, without those that loop.
@@ -137,7 +149,7 @@ impl Registry {
                 }
                 Target::Service(service) => {
                     let Service { port, transport, .. } = *service;
-                    let addresses = self.known(&zone.name, service).iter();
+                    let addresses = self.known(&zone.key(), service).iter();
                     let address = |&ip| SocketAddr::new(ip, port);
                     whom.pods.extend(addresses.map(|ip| Server { address: address(ip), transport }));
                     whom.services.push(service.clone());
@@ -160,10 +172,13 @@ impl Registry {
         let places = |servers: &[Server]| servers.iter().filter_map(|s| all.binary_search(s).ok()).collect();
         let (servers_at, pods_at) = (places(&servers), places(&pods));
         let asks = (servers, services);
-        let known = self.zones.entry(zone.name.clone()).or_insert_with(|| KnownZone {
+        let answers = |address: &SocketAddr| zone.listen.is_empty() || zone.listen.contains(address);
+        let listeners: Vec<usize> =
+            (0..self.listeners.len()).filter(|&i| answers(&self.listeners[i])).collect();
+        let known = self.zones.entry(zone.key()).or_insert_with(|| KnownZone {
             id: u32::MAX,
             asks: Default::default(),
-            counters: per_worker(self.workers),
+            counters: (0..self.workers).map(|_| new(listeners.len())).collect(),
             services: Arc::default(),
             outage: Arc::default(),
         });
@@ -176,6 +191,8 @@ impl Registry {
         Zone {
             id: known.id,
             name: zone.name.clone(),
+            listen: zone.listen.clone(),
+            listeners,
             display: zone.display.clone(),
             servers: servers_at,
             pods: pods_at,
@@ -191,7 +208,7 @@ impl Registry {
         let known = self
             .servers
             .entry(server)
-            .or_insert_with(|| KnownServer { counters: per_worker(self.workers), outage: Arc::default() });
+            .or_insert_with(|| KnownServer { counters: new(self.workers), outage: Arc::default() });
         ServerEntry { server, counters: known.counters.clone(), outage: Arc::clone(&known.outage), mark }
     }
 }
@@ -202,8 +219,8 @@ impl Whom<'_> {
     }
 }
 
-fn per_worker<T: Default>(workers: usize) -> Vec<Arc<T>> {
-    (0..workers).map(|_| Arc::default()).collect()
+fn new<T: Default>(count: usize) -> Vec<Arc<T>> {
+    (0..count).map(|_| Arc::default()).collect()
 }
 
 /// One random name a server, in a zone that it serves: `HEX.sidestep-loop.ZONE`.
@@ -232,10 +249,10 @@ mod tests {
         upstreams = [\"tcp://192.0.2.1\", \"svc://dns.cluster.local:5353\"]\n\
         [[zone]]\nname = \".\"\nupstreams = [\"udp://192.0.2.9\"]\n";
 
-    fn service(config: &Config) -> (&[u8], &Service) {
+    fn service(config: &Config) -> (ZoneKey, &Service) {
         let zone = &config.zones[0];
         match &zone.upstreams[1] {
-            Target::Service(service) => (&zone.name, service),
+            Target::Service(service) => (zone.key(), service),
             other => panic!("{other:?} is no service"),
         }
     }
@@ -254,16 +271,16 @@ mod tests {
     fn the_addresses_of_a_service_come_and_go_under_the_same_identity() {
         let config = Config::parse(TEXT, "test").unwrap();
         let (zone, service) = service(&config);
-        let mut registry = Registry::new(1);
+        let mut registry = Registry::new(1, &config.listen.addresses);
         let before = registry.snapshot(&config).unwrap();
-        assert_eq!(texts(&before.asked_for(NAME).servers), ["192.0.2.1:53"]);
-        assert_eq!(before.asked_for(NAME).pods, []);
-        assert!(registry.learn(zone, service, vec![pod(2), pod(3)]));
-        assert!(!registry.learn(zone, service, vec![pod(2), pod(3)]), "no news");
+        assert_eq!(texts(&before.asked_for(0, NAME).servers), ["192.0.2.1:53"]);
+        assert_eq!(before.asked_for(0, NAME).pods, []);
+        assert!(registry.learn(&zone, service, vec![pod(2), pod(3)]));
+        assert!(!registry.learn(&zone, service, vec![pod(2), pod(3)]), "no news");
         let after = registry.snapshot(&config).unwrap();
-        assert_eq!(texts(&after.asked_for(NAME).pods), ["10.244.0.2:5353", "10.244.0.3:5353"]);
-        assert_eq!(texts(&after.asked_for(NAME).servers), ["192.0.2.1:53"]);
-        let other = after.asked_for(b"\x04test\0");
+        assert_eq!(texts(&after.asked_for(0, NAME).pods), ["10.244.0.2:5353", "10.244.0.3:5353"]);
+        assert_eq!(texts(&after.asked_for(0, NAME).servers), ["192.0.2.1:53"]);
+        let other = after.asked_for(0, b"\x04test\0");
         assert_eq!((other.pods.len(), texts(&other.servers)), (0, vec!["192.0.2.9:53".to_owned()]));
         assert_eq!(before.zones[0].id, after.zones[0].id, "what was cached stays true");
         let [first, reserve] = after.ranks(&after.zones[0]);
@@ -275,23 +292,23 @@ mod tests {
     fn another_service_is_another_zone_and_the_old_addresses_are_forgotten() {
         let config = Config::parse(TEXT, "test").unwrap();
         let (zone, service) = service(&config);
-        let mut registry = Registry::new(1);
-        registry.learn(zone, service, vec![pod(2)]);
+        let mut registry = Registry::new(1, &config.listen.addresses);
+        registry.learn(&zone, service, vec![pod(2)]);
         let before = registry.snapshot(&config).unwrap();
         let other = Config::parse(&TEXT.replace("svc://dns", "svc://dns2"), "test").unwrap();
         let after = registry.snapshot(&other).unwrap();
         assert_ne!(before.zones[0].id, after.zones[0].id);
         assert_eq!(before.zones[1].id, after.zones[1].id);
-        assert_eq!(after.asked_for(NAME).pods, []);
-        assert_eq!(registry.known(zone, service), &[] as &[IpAddr]);
+        assert_eq!(after.asked_for(0, NAME).pods, []);
+        assert_eq!(registry.known(&zone, service), &[] as &[IpAddr]);
     }
 
     #[test]
     fn only_addresses_of_services_are_marked_and_only_when_told_so() {
         let config = Config::parse(TEXT, "test").unwrap();
         let (zone, service) = service(&config);
-        let mut registry = Registry::new(1);
-        registry.learn(zone, service, vec![pod(2)]);
+        let mut registry = Registry::new(1, &config.listen.addresses);
+        registry.learn(&zone, service, vec![pod(2)]);
         let mut marks = |untracked| {
             registry.untracked = untracked;
             let snapshot = registry.snapshot(&config).unwrap();

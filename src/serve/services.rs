@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use super::addresses::{self, Found};
 use super::{Supervisor, probe};
-use crate::config::{Service, Target};
+use crate::config::{Service, Target, ZoneKey};
 use crate::upstream::Upstreams;
 use crate::wire::rtype;
 
@@ -30,8 +30,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// See [`PAUSE`].
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// A service of a zone, by the zone's name.
-type Place = (Box<[u8]>, Service);
+/// A service of a zone.
+type Place = (ZoneKey, Service);
 
 /// The services of the running configuration.
 #[derive(Default)]
@@ -52,7 +52,7 @@ impl Services {
                 Target::Service(service) => Some(service.clone()),
                 Target::Server(_) | Target::ResolvConf(..) => None,
             });
-            services.map(|service| (zone.name.clone(), service))
+            services.map(|service| (zone.key(), service))
         });
         let places: Vec<Place> = places.collect();
         self.failing.borrow_mut().retain(|place| places.contains(place));
@@ -89,10 +89,10 @@ async fn keep_asking(supervisor: Rc<Supervisor>, upstreams: Rc<Upstreams>, place
 
 /// Asks once.
 async fn look_up(supervisor: &Supervisor, upstreams: &Upstreams, place: &Place) -> Result<Found, String> {
-    let (name, service) = place;
+    let (key, service) = place;
     let group = {
         let snapshot = supervisor.published.load();
-        let Some(zone) = snapshot.zones.iter().find(|zone| zone.name == *name) else {
+        let Some(zone) = snapshot.zones.iter().find(|zone| key.is_of(zone)) else {
             return Err("its zone is gone".to_owned()); // a reload is about to end this
         };
         probe::group(upstreams, zone.servers.iter().filter_map(|&i| snapshot.servers.get(i)))
@@ -102,34 +102,34 @@ async fn look_up(supervisor: &Supervisor, upstreams: &Upstreams, place: &Place) 
         addresses::read(&reply.map_err(|failure| format!("nobody answers ({failure:?})"))?)
     };
     let (v4, v6) = join(ask(rtype::A), ask(rtype::AAAA)).await;
-    addresses::merge(v4, v6, supervisor.registry.borrow().known(name, service))
+    addresses::merge(v4, v6, supervisor.registry.borrow().known(key, service))
 }
 
 /// Takes over what was found, and says what is new.
 fn settle(supervisor: &Rc<Supervisor>, place: &Place, found: Result<Found, String>) {
-    let (name, service) = place;
+    let (key, service) = place;
     let services = &supervisor.services;
     let snapshot = supervisor.published.load_full();
-    let Some(zone) = snapshot.zones.iter().find(|zone| zone.name == *name) else { return };
+    let Some(zone) = snapshot.zones.iter().find(|zone| key.is_of(zone)) else { return };
     let mut found = match found {
         Ok(found) => found,
         Err(why) => {
             zone.services.failed.bump();
             if services.failing.borrow_mut().insert(place.clone()) {
-                let known = supervisor.registry.borrow().known(name, service).len();
-                warn!(zone = zone.display, known, "no addresses for {service}, we go on asking: {why}");
+                let known = supervisor.registry.borrow().known(key, service).len();
+                warn!(zone = zone.title(), known, "no addresses for {service}, we go on asking: {why}");
             }
             return;
         }
     };
     zone.services.refreshed.bump();
     if services.failing.borrow_mut().remove(place) {
-        info!(zone = zone.display, "there are addresses for {service} again");
+        info!(zone = zone.title(), "there are addresses for {service} again");
     }
     if addresses::choose(&mut found.addresses, &services.keys) {
         zone.services.limit.bump();
     }
-    if supervisor.registry.borrow_mut().learn(name, service, found.addresses) {
+    if supervisor.registry.borrow_mut().learn(key, service, found.addresses) {
         publish(supervisor);
     }
 }

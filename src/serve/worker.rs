@@ -113,11 +113,11 @@ async fn serve(
         Rc::new(Front { resolver: Rc::clone(&resolver), settings: parts.settings, counters: parts.listen });
     let clients = Clients::new(Rc::clone(&front), parts.count);
     let mut acceptors = Vec::new();
-    let listening = parts.sockets.into_iter().try_for_each(|Sockets { udp, tcp }| {
-        let mut listener = Listener::new(Rc::clone(&front), udp)?;
+    let listening = parts.sockets.into_iter().enumerate().try_for_each(|(number, Sockets { udp, tcp })| {
+        let mut listener = Listener::new(Rc::clone(&front), udp, number)?;
         spawn_local(async move { listener.serve().await });
         let tcp = TcpListener::from_std(tcp)?;
-        acceptors.push(spawn_local(Rc::clone(&clients).serve(tcp)));
+        acceptors.push(spawn_local(Rc::clone(&clients).serve(tcp, number)));
         Ok(())
     });
     let failed = listening.is_err();

@@ -22,8 +22,8 @@ pub struct Readiness {
 struct ZoneState {
     /// [`Zone::id`]: another one after a reload means other upstreams.
     id: u32,
-    /// [`Zone::display`].
-    display: String,
+    /// [`Zone::title`].
+    title: String,
     /// Whether anybody is left to ask: servers that ask us in turn are left out.
     served: bool,
     /// Whether an upstream has answered for it.
@@ -46,7 +46,7 @@ impl Readiness {
             .iter()
             .map(|z| ZoneState {
                 id: z.id,
-                display: z.display.clone(),
+                title: z.title(),
                 served: !z.servers.is_empty() || !z.pods.is_empty(),
                 answered: known.contains(&z.id),
             })
@@ -83,7 +83,7 @@ impl Readiness {
             } else {
                 "every upstream sends our own questions back to us and is left out; the log names the remedy"
             };
-            reasons.push(format!("zone {}: {why}", zone.display));
+            reasons.push(format!("zone {}: {why}", zone.title));
         }
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }
@@ -91,25 +91,11 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
-    use crate::cache::Rules;
-    use crate::upstream::Policy;
 
     fn zone(id: u32, display: &str) -> Zone {
-        Zone {
-            id,
-            name: Box::default(),
-            display: display.to_owned(),
-            servers: vec![0],
-            pods: Vec::new(),
-            policy: Policy::default(),
-            rules: Rules::default(),
-            counters: Vec::new(),
-            outage: Arc::default(),
-            services: Arc::default(),
-        }
+        Zone { id, display: display.to_owned(), servers: vec![0], ..Zone::default() }
     }
 
     #[test]

@@ -12,3 +12,4 @@ mod reload;
 mod services;
 #[path = "../support/mod.rs"]
 mod support;
+mod views;

@@ -9,7 +9,7 @@ use sidestep::clock::Now;
 use sidestep::listen::front::{Client, Front, Held, Protocol, Round, Verdict};
 use sidestep::resolve::zones::ServerEntry;
 use sidestep::resolve::{Miss, ReplyTo, Resolver, Snapshot, Zone};
-use sidestep::upstream::{Policy, Server, Transport};
+use sidestep::upstream::{Server, Transport};
 use sidestep::wire::query;
 
 pub struct Road {
@@ -18,35 +18,31 @@ pub struct Road {
 }
 
 /// A client over IPv4.
-pub const UDP: Client = Client { protocol: Protocol::Udp, v6: false };
+pub const UDP: Client = Client { protocol: Protocol::Udp, v6: false, listener: 0 };
 
 impl Road {
     /// One zone for all names, which asks `upstream` over TCP. Must be called on a tokio runtime.
     pub fn new(upstream: std::net::SocketAddr, rules: Rules) -> Self {
         let zone = Zone {
-            id: 0,
             name: Box::new([0]),
             display: ".".into(),
+            listeners: vec![0],
             servers: vec![0],
-            pods: Vec::new(),
-            policy: Policy::Ordered,
             rules: rules.clone(),
-            counters: vec![Arc::default()],
-            outage: Arc::default(),
-            services: Arc::default(),
+            counters: vec![vec![Arc::default()]],
+            ..Zone::default()
         };
         let server = Server { address: upstream, transport: Transport::Tcp };
         let snapshot = Snapshot {
             zones: vec![zone],
+            listeners: vec![([127, 0, 0, 1], 53).into()],
             servers: vec![ServerEntry {
                 server,
                 counters: vec![Arc::default()],
                 outage: Arc::default(),
                 mark: None,
             }],
-            resolve: sidestep::resolve::Settings::default(),
-            upstream: sidestep::upstream::Settings::default(),
-            probes: Vec::new(),
+            ..Snapshot::default()
         };
         let published = Arc::new(ArcSwap::from_pointee(snapshot));
         let resolver = Resolver::new(0, Arc::new(Cache::new(1 << 20)), Arc::default(), published);

@@ -106,8 +106,13 @@ fn families(sources: &Sources<'_>) -> Vec<Family> {
     all.extend(sum(workers.iter().map(|w| &*w.listen), tell::listen));
     all.extend(sum(workers.iter().map(|w| &*w.resolve), tell::resolve));
     let zones = snapshot.zones.iter().map(|zone| {
-        let mut families = sum(zone.counters.iter().map(|c| &**c), tell::zone);
+        let mut families = sum(zone.counters.iter().flatten().map(|c| &**c), tell::zone);
         families.extend(tell::services(&zone.services));
+        if !zone.listen.is_empty() {
+            // Another zone may have the same name.
+            let listen = zone.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            families = families.into_iter().map(|family| family.owned_by("listen", &listen)).collect();
+        }
         (zone.display.clone(), families)
     });
     all.extend(join("zone", zones));

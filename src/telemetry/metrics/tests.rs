@@ -4,24 +4,19 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::*;
-use crate::cache::Rules;
 use crate::count::Counter;
 use crate::resolve::{Zone, ZoneCounters, zones::ServerEntry};
-use crate::upstream::{Policy, Server, Transport};
+use crate::upstream::{Server, Transport};
 
 /// A configuration with two zones and two servers, for two workers.
 fn snapshot() -> Snapshot {
     let zone = |id, display: &str| Zone {
         id,
-        name: Box::default(),
         display: display.to_owned(),
+        listeners: vec![0, 1],
         servers: vec![0],
-        pods: Vec::new(),
-        policy: Policy::default(),
-        rules: Rules::default(),
-        counters: vec![Arc::default(), Arc::default()],
-        outage: Arc::default(),
-        services: Arc::default(),
+        counters: (0..2).map(|_| vec![Arc::default(), Arc::default()]).collect(),
+        ..Zone::default()
     };
     let server = |address: &str, transport| ServerEntry {
         server: Server { address: address.parse().unwrap(), transport },
@@ -30,11 +25,9 @@ fn snapshot() -> Snapshot {
         mark: None,
     };
     Snapshot {
-        probes: Vec::new(),
         zones: vec![zone(1, "odd\\032\"name\"."), zone(2, ".")],
         servers: vec![server("10.96.0.10:53", Transport::Tcp), server("[fd00::a]:53", Transport::Udp)],
-        resolve: resolve::Settings::default(),
-        upstream: upstream::Settings::default(),
+        ..Snapshot::default()
     }
 }
 
@@ -63,7 +56,7 @@ fn count_everything(workers: &[WorkerSources], snapshot: &Snapshot) {
         w.listen.local_answers.iter().for_each(Counter::bump);
         w.resolve.flights.set(4);
     }
-    for zone in snapshot.zones.iter().flat_map(|z| &z.counters) {
+    for zone in snapshot.zones.iter().flat_map(|z| z.counters.iter().flatten()) {
         zone.queries.iter().flatten().flatten().for_each(Counter::bump);
         zone.answers.iter().for_each(Counter::bump);
         zone.hit_latency.record(Duration::from_micros(33), 10);
@@ -239,7 +232,7 @@ fn workers_are_added_up() {
         worker.listen.tcp_open.set(n);
         worker.listen.local_answers[16].add(n);
     }
-    let block = |worker: usize| -> &ZoneCounters { &snapshot.zones[1].counters[worker] };
+    let block = |worker: usize| -> &ZoneCounters { &snapshot.zones[1].counters[worker][worker] };
     block(0).queries[1][0][1].add(5);
     block(1).queries[1][0][1].add(6);
     block(0).hit_latency.record(Duration::from_millis(1), 2);
@@ -269,7 +262,7 @@ fn workers_are_added_up() {
 #[test]
 fn what_was_never_counted_is_left_out_but_not_the_usual_codes() {
     let (workers, snapshot) = (workers(), snapshot());
-    snapshot.zones[1].counters[0].queries[0][1][12].add(1);
+    snapshot.zones[1].counters[0][0].queries[0][1][12].add(1);
     let (_, samples) = read(&rendered(&workers, &snapshot), true);
     let of = |family: &str, zone: &str| -> Vec<String> {
         let all = samples.iter().filter(|(n, l, _)| n == family && l[0].1 == zone);
