@@ -75,6 +75,17 @@ impl Default for Settings {
     }
 }
 
+/// What one worker has done at one address: how the watchdog tells a busy worker from a dead one. It has a cache line
+/// to itself (two, as processors fetch pairs), so that no worker writes to what another one does.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Served {
+    /// UDP answers that the kernel took.
+    pub answers: Counter,
+    /// TCP connections accepted.
+    pub connections: Counter,
+}
+
 /// What one worker counts about its clients, apart from what is counted per zone.
 #[derive(Debug, Default)]
 pub struct Counters {

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -21,6 +22,7 @@ use crate::clock::Now;
 use crate::resolve::{Miss, ReplyTo};
 use crate::wire::MESSAGE_MAX;
 
+use super::Served;
 use super::front::{Client, Front, Held, Protocol, Verdict};
 
 /// Answers that a client has not read yet, in bytes; beyond it no more of its queries are looked at.
@@ -65,10 +67,13 @@ impl Clients {
     }
 
     /// Accepts connections until it is dropped; those accepted go on. `number` is that of the listener's address.
-    pub async fn serve(self: Rc<Self>, listener: TcpListener, number: usize) {
+    pub async fn serve(self: Rc<Self>, listener: TcpListener, number: usize, served: Arc<Served>) {
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => self.admit(stream, peer, number),
+                Ok((stream, peer)) => {
+                    served.connections.bump();
+                    self.admit(stream, peer, number);
+                }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
         }

@@ -14,8 +14,10 @@
 //! The supervisor is the main thread. It never handles a query, so it may wait for files and scrapes.
 
 mod addresses;
+mod door;
 mod fallbacks;
 mod holder;
+mod manager;
 mod node;
 mod probe;
 mod registry;
@@ -44,7 +46,7 @@ use crate::cache::Cache;
 use crate::config::watch::Watch;
 use crate::config::{Config, Flags, Problem};
 use crate::listen::bind::{self, Guard, Presence, Sockets};
-use crate::listen::{self};
+use crate::listen::{self, Served};
 use crate::resolve::zones::ServerEntry;
 use crate::resolve::{self, Snapshot};
 use crate::telemetry::health;
@@ -90,6 +92,8 @@ struct Supervisor {
     settings: Arc<ArcSwap<listen::Settings>>,
     cache: Arc<Cache>,
     addresses: Vec<SocketAddr>,
+    /// What each worker does at each of these.
+    served: Vec<Vec<Arc<Served>>>,
     workers: Vec<Worker>,
     pulses: Vec<Arc<Pulse>>,
     keeper: Option<Keeper>,
@@ -118,7 +122,8 @@ impl Supervisor {
         let count = config.listen.workers.unwrap_or_else(default_workers);
         let mut guards = Vec::new();
         let mut addresses = Vec::new();
-        let mut sockets: Vec<Vec<Sockets>> = (0..count).map(|_| Vec::new()).collect();
+        let mut served = Vec::new();
+        let mut sockets: Vec<Vec<(Sockets, Arc<Served>)>> = (0..count).map(|_| Vec::new()).collect();
         let presence = |address: SocketAddr| {
             if config.node.addresses.contains(&address.ip()) { Presence::Coming } else { Presence::Expected }
         };
@@ -133,9 +138,11 @@ impl Supervisor {
         for &address in &config.listen.addresses {
             let (bound, pairs) = bind::bind(address, presence(address), count)?;
             addresses.push(bound);
-            for (of_worker, pair) in sockets.iter_mut().zip(pairs) {
-                of_worker.push(pair);
+            let here: Vec<Arc<Served>> = pairs.iter().map(|_| Arc::default()).collect();
+            for ((of_worker, pair), served) in sockets.iter_mut().zip(pairs).zip(&here) {
+                of_worker.push((pair, Arc::clone(served)));
             }
+            served.push(here);
         }
         let http = config
             .http
@@ -178,6 +185,7 @@ impl Supervisor {
             settings,
             cache,
             addresses,
+            served,
             workers,
             pulses,
             keeper,
@@ -241,7 +249,7 @@ impl Supervisor {
         let Some(keeper) = &self.keeper else { return Ok(None) };
         keeper.begin().await?;
         let watchdog = watchdog::start(Watched {
-            addresses: keeper.addresses().to_vec(),
+            addresses: self.held(keeper),
             mark: keeper.mark(),
             pulses: self.pulses.clone(),
             bound: keeper.patience(),
@@ -254,6 +262,12 @@ impl Supervisor {
             }
         });
         Ok(Some(watchdog))
+    }
+
+    /// The node's addresses that we serve, and what each worker does there.
+    fn held(&self, keeper: &Keeper) -> Vec<(SocketAddr, Vec<Arc<Served>>)> {
+        let all = self.addresses.iter().copied().zip(self.served.iter().cloned());
+        all.filter(|(address, _)| keeper.addresses().contains(address)).collect()
     }
 
     /// TCP connections drain, and only then NOTRACK goes: afterwards their packets could be translated.
