@@ -35,6 +35,9 @@ const QUERY_MAX: usize = 4096;
 const READ: usize = 4096;
 /// How long a client that is sent away may take to read its last answers.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long a client that has connected and not asked may take to ask when we are about to stop: its query may be on
+/// its way.
+const LATE: Duration = Duration::from_millis(200);
 /// The pause after the kernel refused to hand over a connection (no descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -79,7 +82,8 @@ impl Clients {
         }
     }
 
-    /// Ends each connection as soon as everything it has asked is answered; new ones are served, and end likewise.
+    /// Ends each connection as soon as everything it has asked is answered, those that wait for nothing at once; new
+    /// ones are served, and end likewise.
     pub fn part(&self) {
         self.parting.set(true);
         self.parted.notify_waiters();
@@ -265,7 +269,10 @@ impl Connection {
         let output = !self.outbox.bytes.borrow().is_empty();
         let waiting = self.outbox.waiting.get();
         let clients = Rc::clone(&self.seat.clients);
-        if clients.parting.get() && self.queries > 0 && self.input.is_empty() && !output && waiting == 0 {
+        let rests = self.input.is_empty() && !output && waiting == 0;
+        let may_ask = self.queries == 0 && self.active.elapsed() < LATE;
+        let parting = clients.parting.get() && rests;
+        if parting && !may_ask {
             return Err(End::Parted);
         }
         if (self.ended || full) && !output && waiting == 0 {
@@ -284,6 +291,7 @@ impl Connection {
         };
         let outbox = Rc::clone(&self.outbox);
         // While a flight is on its way the client is not idle, unless it does not read.
+        let idle = if parting { LATE } else { idle };
         let patience = if waiting > 0 && !output { None } else { Some(self.active + idle) };
         let mut more = false;
         tokio::select! {
@@ -304,7 +312,9 @@ impl Connection {
             }
             () = clients.parted.notified() => {}
             () = tokio::time::sleep_until(patience.unwrap_or(self.active)), if patience.is_some() => {
-                return Err(if waiting == 0 && !output && self.input.is_empty() { End::Closed } else { End::TimedOut });
+                if !parting {
+                    return Err(if rests { End::Closed } else { End::TimedOut });
+                }
             }
         }
         if more {

@@ -17,6 +17,8 @@
 //! | `deaths` | killed, aborted, stopped, restarted, robbed: how many lookups are lost |
 //! | `upstream` | its own connections, untracked beside pods that ask the Service; a server that is cut off |
 //! | `order` | starts that must fail and touch nothing; ends, teardown, the watchdog |
+//! | `watchdog` | what it ends, and what it lets live |
+//! | `drain` | what a stop owes to those who have asked |
 //! | `program`, `dns` | the program as a process; servers of the cluster DNS and clients that count |
 //! | `conntrack` | connection tracking as we read it, beside what `conntrack` says |
 //! | `network` | a node, a pod and a cluster DNS, each in a namespace, with servers that say who they are |
@@ -29,6 +31,7 @@ mod conntrack;
 mod deaths;
 mod dns;
 mod doctor;
+mod drain;
 mod iptables;
 mod life;
 mod link;
@@ -43,6 +46,7 @@ mod pods;
 mod program;
 mod untracked;
 mod upstream;
+mod watchdog;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
