@@ -233,16 +233,15 @@ impl Node {
         let Some(firewall) = &mut self.firewall else { return };
         let faults = firewall.down().err().unwrap_or_default();
         self.counters.rules.set(0);
-        for fault in &faults {
-            self.count(fault);
-            warn!("{fault}");
-        }
+        self.complain(&faults);
     }
 
-    /// The last step, when nobody listens any more: with `teardown_on_exit`, or after a start that failed
+    /// The last step, when nobody listens any more: our rows in the filters of others go. With `teardown_on_exit`, or after a start that failed
     /// (`at_once`), link and sleeping rows go too. What somebody else sees to (link or firewall `none`) stays, and so
     /// does what an earlier run has left asleep: a start that fails must not take from clients what they live by.
     pub fn leave(&mut self, at_once: bool) {
+        let left = self.firewall.as_mut().and_then(|firewall| firewall.leave().err());
+        self.complain(&left.unwrap_or_default());
         if at_once && self.inherited {
             info!("link and sleeping rows of an earlier run stay: clients reach the cluster DNS by them");
             return;
@@ -260,7 +259,11 @@ impl Node {
         for line in &report.removed {
             info!("removed: {line}");
         }
-        for fault in &report.faults {
+        self.complain(&report.faults);
+    }
+
+    fn complain(&self, faults: &[Fault]) {
+        for fault in faults {
             self.count(fault);
             warn!("{fault}");
         }

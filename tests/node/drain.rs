@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::dns::{A, SLOW, Who, look_up, on_connection, send_on};
-use super::network::V4;
+use super::network::{V4, sh};
 use super::program::World;
 
 /// What every client is promised.
@@ -82,15 +82,33 @@ fn a_client_that_goes_on_asking_does_not_hold_up_the_end_for_ever() {
     });
 }
 
+/// The node's filter knows nothing but established connections, and what we have put into it. What is answered after
+/// NOTRACK has gone begins one, as far as it can see.
 #[test]
-fn datagrams_are_answered_although_notrack_is_gone() {
+fn late_datagrams_pass_a_filter_that_drops() {
     let _turn = super::turn();
-    let world = World::new();
-    let mut program = world.run();
-    scope(|scope| {
-        let asked = scope.spawn(|| world.network.pod.run(|| look_up(V4, SLOW, PROMISE)));
-        sleep(Duration::from_millis(300));
-        assert_eq!(program.end(Signal::TERM).code(), Some(0));
-        assert_eq!(asked.join().unwrap(), Some(Who::Sidestep), "{}", program.log());
-    });
+    for firewall in ["nftables", "iptables"] {
+        let world = World::new();
+        world.network.node.run(|| {
+            sh("for program in iptables-nft ip6tables-nft; do
+                $program -P OUTPUT DROP
+                $program -A OUTPUT -o lo -j ACCEPT
+                $program -A OUTPUT -p ipv6-icmp -j ACCEPT || true
+                $program -A OUTPUT -o cluster -j ACCEPT
+                $program -A OUTPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT
+            done")
+        });
+        let before = world.network.node.run(|| sh("iptables-nft -t filter -S"));
+        let mut flags = World::flags();
+        flags.push(format!("--firewall={firewall}"));
+        let mut program = world.up(World::command(&flags));
+        scope(|scope| {
+            let asked = scope.spawn(|| world.network.pod.run(|| look_up(V4, SLOW, PROMISE)));
+            sleep(Duration::from_millis(300));
+            assert_eq!(program.end(Signal::TERM).code(), Some(0));
+            assert_eq!(asked.join().unwrap(), Some(Who::Sidestep), "{firewall}: {}", program.log());
+        });
+        let after = world.network.node.run(|| sh("iptables-nft -t filter -S"));
+        assert_eq!(after, before, "{firewall}: nothing of ours stays in there");
+    }
 }

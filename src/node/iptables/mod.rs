@@ -116,7 +116,7 @@ impl Iptables {
     /// What may be taken away of `family` while rules are put up.
     fn scope(&self, family: Family) -> Scope {
         let addresses = self.held.iter().copied().filter(|address| Family::of(*address) == family).collect();
-        Scope { addresses, running: true, sleeping: true }
+        Scope { addresses, tables: Scope::EVERYWHERE }
     }
 
     /// Writes what is missing until nothing is; what it was at first.
@@ -169,6 +169,20 @@ impl Iptables {
             "no -m socket (module xt_socket): pods do not fall back to the cluster DNS if the process dies"
         );
         Ok(())
+    }
+
+    /// Takes our rules out of these tables.
+    fn take_away(&self, tables: &'static [&'static str]) -> Result<(), Vec<Fault>> {
+        let mut faults = Vec::new();
+        for family in self.families(&Plan::default()) {
+            let scope = Scope { tables, ..self.scope(family) };
+            let done = self.programs(family).and_then(|programs| {
+                let difference = Difference::new(&programs.lines()?, &[], &scope);
+                if difference.is_empty() { Ok(()) } else { programs.restore(&difference.script()) }
+            });
+            faults.extend(done.err());
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     /// The families that `plan` has rules for, or that this process has put rules up for.
@@ -238,15 +252,10 @@ impl Firewall for Iptables {
     }
 
     fn down(&mut self) -> Result<(), Vec<Fault>> {
-        let mut faults = Vec::new();
-        for family in self.families(&Plan::default()) {
-            let scope = Scope { sleeping: false, ..self.scope(family) };
-            let done = self.programs(family).and_then(|programs| {
-                let difference = Difference::new(&programs.lines()?, &[], &scope);
-                if difference.is_empty() { Ok(()) } else { programs.restore(&difference.script()) }
-            });
-            faults.extend(done.err());
-        }
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        self.take_away(&["raw"])
+    }
+
+    fn leave(&mut self) -> Result<(), Vec<Fault>> {
+        self.take_away(&["filter"])
     }
 }
