@@ -44,6 +44,8 @@ pub struct Node {
     /// The rules have been taken away for good: what is still on its way here does not put them back.
     over: bool,
     counters: Arc<Counters>,
+    /// What the packet filter cannot do, as it was told and counted once.
+    lacks: Vec<Fault>,
     /// What the last check found, so that the same is not told every minute.
     told: Vec<String>,
 }
@@ -88,6 +90,7 @@ impl Node {
             inherited,
             over: false,
             counters: Arc::default(),
+            lacks: Vec::new(),
             told: Vec::new(),
         })
     }
@@ -139,6 +142,10 @@ impl Node {
         self.counters.fallbacks.set(self.plan.fallbacks.len() as u64);
         let result = firewall.up(&self.plan);
         self.counters.rules.set(u64::from(result.is_ok()));
+        let lacks: Vec<Fault> = firewall.lacks().to_vec();
+        let news: Vec<Fault> = lacks.into_iter().filter(|lack| !self.lacks.contains(lack)).collect();
+        self.complain(&news);
+        self.lacks.extend(news);
         result.inspect_err(|fault| self.count(fault))
     }
 

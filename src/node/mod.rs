@@ -36,6 +36,10 @@
 //!   same happens after a crash on kernels without owner tables.
 //! - A part of it hangs: the watchdog ends the process, and the first way applies.
 //!
+//! That is nftables. Rows of iptables have no timeout and nobody they belong to: those that [`iptables`] puts to sleep
+//! stay until `sidestep teardown` or the next start, not for fifteen minutes, and which of the ways there are, its own
+//! documentation says.
+//!
 //! # Who keeps it so
 //!
 //! The check runs on netlink events and once a minute; what others have taken away or changed is put back and
@@ -191,6 +195,12 @@ pub trait Firewall {
 
     /// What could not be done, though the rest goes on without it; as of the last `up` or `check`.
     fn warnings(&self) -> &[String] {
+        &[]
+    }
+
+    /// Parts of the plan that this packet filter cannot do on this node, now or later, though the rest goes on without
+    /// them; as of the last `up`.
+    fn lacks(&self) -> &[Fault] {
         &[]
     }
 
