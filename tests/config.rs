@@ -103,7 +103,6 @@ fn every_setting_survives_printing() {
         [listen]
         addresses = ["127.0.0.1:0", "[fe80::1%7]:53"]
         workers = 3
-        rotate = false
         identity = "node \"7\" \\ ü"
         [cache]
         size = 1048577
@@ -113,6 +112,10 @@ fn every_setting_survives_printing() {
         upstreams = ["10.96.0.10", "udp://[2001:db8::1]:5353", "./a b/\"resolv\".conf"]
         transport = "tcp"
         policy = "round-robin"
+        cache_positive = false
+        cache_negative = false
+        keep_ttl = true
+        rotate = false
         [[zone]]
         name = "0/25.2.0.192.in-addr.arpa"
         upstreams = ["192.0.2.1"]
@@ -306,7 +309,7 @@ fn the_keys_that_need_a_restart_are_those_that_the_reference_marks() {
     let running = Config::default();
     assert_eq!(running.needs_restart(&running), Vec::<&str>::new());
     let changed = parse(
-        "[listen]\naddresses = [\"127.0.0.1:1\"]\nworkers = 1\nrotate = false\n[cache]\nsize = \"1MiB\"\n\
+        "[listen]\naddresses = [\"127.0.0.1:1\"]\nworkers = 1\nudp_size = 600\n[cache]\nsize = \"1MiB\"\n\
          stale_ttl = \"1s\"\n[http]\nserve = [{ address = \"127.0.0.1:2\" }]\n\
          [log]\nformat = \"json\"\nlevel = \"debug\"\n",
     );

@@ -111,7 +111,6 @@ fn listen(s: &mut listen::Settings, keys: &mut impl Keys) -> Result<(), Fault> {
     keys.key("addresses", &List(Address, ADDRESSES), &mut s.addresses)?;
     keys.key("workers", &Auto(Count(listen::WORKERS)), &mut s.workers)?;
     keys.key("udp_size", &Count(listen::UDP_SIZE), &mut s.udp_size)?;
-    keys.key("rotate", &Switch, &mut s.rotate)?;
     keys.key("identity", &Text(TXT), &mut s.identity)?;
     keys.key("version", &Text(TXT), &mut s.version)?;
     keys.key("tcp_connections", &Count(listen::TCP_CONNECTIONS), &mut s.tcp_connections)?;
@@ -183,7 +182,11 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     keys.key("negative_ttl_max", &Ttl(ttl::NEGATIVE_TTL_MAX), &mut s.negative_ttl_max)?;
     keys.key("negative_ttl_min", &Ttl(ttl::TTL_MIN), &mut s.negative_ttl_min)?;
     keys.key("stale_for", &Ttl(ttl::STALE_FOR), &mut s.stale_for)?;
-    keys.key("stale_negative", &Switch, &mut s.stale_negative)
+    keys.key("stale_negative", &Switch, &mut s.stale_negative)?;
+    keys.key("cache_positive", &Switch, &mut s.cache_positive)?;
+    keys.key("cache_negative", &Switch, &mut s.cache_negative)?;
+    keys.key("keep_ttl", &Switch, &mut s.keep_ttl)?;
+    keys.key("rotate", &Switch, &mut s.rotate)
 }
 
 /// An element of `http.serve` while it is read.

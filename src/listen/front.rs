@@ -142,7 +142,6 @@ impl Front {
         count_query(route, query.question.rtype, client);
         complete(&mut key, &self.resolver.cache, route, query);
         let asker = asker(query, client, settings.udp_size);
-        let turn_of = |turn| if settings.rotate { turn } else { 0 };
         let mut write = |entry: &Entry, ttl, turn, error| {
             let len = answer::write(out, &entry.stored(), &asker, ttl, turn, error)?;
             if client.protocol == Protocol::Udp && out[2] & (header::TC >> 8) as u8 != 0 {
@@ -154,7 +153,9 @@ impl Front {
         let (len, refresh) = match self.resolver.cache.look(&key, *now) {
             Look::Fresh { entry, turn, refresh } => {
                 route.counters.hits.bump();
-                (write(&entry, Ttl::Aged(entry.age(*now)), turn_of(turn), None), refresh.then_some(entry))
+                let age = if route.rules.keep_ttl { 0 } else { entry.age(*now) };
+                let turn = if route.rules.rotate { turn } else { 0 };
+                (write(&entry, Ttl::Aged(age), turn, None), refresh.then_some(entry))
             }
             Look::Stale { entry, at_once: true } => {
                 route.counters.stale.bump();

@@ -39,8 +39,6 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// See [`UDP_SIZE`].
     pub udp_size: u16,
-    /// Whether the addresses of an answer change places from hit to hit.
-    pub rotate: bool,
     /// What `id.server. CH TXT` says (RFC 4892); `None`: refused.
     pub identity: Option<String>,
     /// What `version.bind. CH TXT` says; `None`: refused.
@@ -63,7 +61,6 @@ impl Default for Settings {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 5300))],
             workers: None,
             udp_size: UDP_SIZE.default,
-            rotate: true,
             identity: None,
             version: None,
             tcp_connections: TCP_CONNECTIONS.default,
