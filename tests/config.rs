@@ -115,6 +115,11 @@ fn every_setting_survives_printing() {
         cache_positive = false
         cache_negative = false
         keep_ttl = true
+        stale_after = "0s"
+        stale_retry = "2s"
+        stale_ttl = "3s"
+        failure_ttl = "0s"
+        failure_ttl_max = "4s"
         rotate = false
         [[zone]]
         name = "0/25.2.0.192.in-addr.arpa"
@@ -210,6 +215,16 @@ fn faults_are_named_with_their_place_and_a_remedy() {
         (
             "[cache]\nfailure_ttl = \"31s\"\n",
             "2:15: cache.failure_ttl (31s) is above cache.failure_ttl_max (30s); \
+             lower the first or raise the second",
+        ),
+        (
+            "[[zone]]\nname = \".\"\nstale_after = \"3s\"\n[upstream]\ndeadline = \"2s\"\n",
+            "3:15: zone.stale_after (3s) is not below upstream.deadline (2s); \
+             stale data would come too late: lower the first",
+        ),
+        (
+            "[[zone]]\nname = \".\"\nfailure_ttl = \"9s\"\nfailure_ttl_max = \"5s\"\n",
+            "3:15: zone.failure_ttl (9s) is above zone.failure_ttl_max (5s); \
              lower the first or raise the second",
         ),
         (

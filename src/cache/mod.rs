@@ -83,7 +83,7 @@ pub enum Look {
 /// How long failures are remembered.
 #[derive(Clone, Copy, Debug)]
 pub struct FailureTimes {
-    /// The first.
+    /// The first; zero: none is remembered while there is no stale data.
     pub first: Duration,
     /// The longest: each failure in a row doubles the time up to here.
     pub longest: Duration,
@@ -213,6 +213,7 @@ impl Cache {
         let lasted = match (&answer, before.failure) {
             (Some(_), _) => times.with_stale,
             // In a row: again within the time that the last one lasted, after its end.
+            (None, _) if times.first.is_zero() => return,
             (None, Some(f)) if now < f.until + f.lasted => (f.lasted * 2).min(times.longest),
             (None, _) => times.first,
         };

@@ -186,7 +186,13 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     keys.key("cache_positive", &Switch, &mut s.cache_positive)?;
     keys.key("cache_negative", &Switch, &mut s.cache_negative)?;
     keys.key("keep_ttl", &Switch, &mut s.keep_ttl)?;
-    keys.key("rotate", &Switch, &mut s.rotate)
+    keys.key("rotate", &Switch, &mut s.rotate)?;
+    let t = &mut z.times;
+    keys.key("stale_after", &Auto(Time(resolve::STALE_AFTER)), &mut t.stale_after)?;
+    keys.key("stale_retry", &Auto(Time(resolve::STALE_RETRY)), &mut t.stale_retry)?;
+    keys.key("stale_ttl", &Auto(Ttl(resolve::STALE_TTL)), &mut t.stale_ttl)?;
+    keys.key("failure_ttl", &Auto(Time(resolve::times::ZONE_FAILURE_TTL)), &mut t.failure_ttl)?;
+    keys.key("failure_ttl_max", &Auto(Time(resolve::FAILURE_TTL_MAX)), &mut t.failure_ttl_max)
 }
 
 /// An element of `http.serve` while it is read.

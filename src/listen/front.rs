@@ -159,7 +159,7 @@ impl Front {
             }
             Look::Stale { entry, at_once: true } => {
                 route.counters.stale.bump();
-                let ttl = Ttl::All(routes.stale_ttl());
+                let ttl = Ttl::All(route.times.stale_ttl);
                 (write(&entry, ttl, 0, Some(stale_error(&entry))), None)
             }
             Look::Failed(entry) => {

@@ -18,6 +18,7 @@
 
 pub mod flights;
 pub mod reply;
+pub mod times;
 pub mod zones;
 
 use std::cell::RefCell;
@@ -33,9 +34,10 @@ use tokio::time::Instant;
 use tracing::debug;
 
 pub use reply::{ReplyTo, Waiter};
+pub use times::{OwnTimes, Times};
 pub use zones::{Route, Routes, Snapshot, Zone, ZoneCounters};
 
-use crate::cache::{Cache, Entry, FailureTimes, Key};
+use crate::cache::{Cache, Entry, Key};
 use crate::clock::Now;
 use crate::count::{Counter, Gauge};
 use crate::limit::Limit;
@@ -202,7 +204,7 @@ impl Resolver {
             Joined::First => self.take_off(miss),
             Joined::Waits => zone.coalesced.bump(),
             Joined::Overdue(waiter, entry) => {
-                self.desk.borrow_mut().answer(&waiter, Outcome::Stale(&entry), self.manner(now));
+                self.desk.borrow_mut().answer(&waiter, Outcome::Stale(&entry), miss.manner(now));
             }
             Joined::NoFlight(waiter) => {
                 self.counters.flights_limit.bump();
@@ -242,10 +244,8 @@ impl Resolver {
 
     /// One flight, from start to end.
     async fn fly(self: Rc<Self>, miss: Miss) {
-        let (deadline, stale_after) = {
-            let settings = &self.routes.borrow().snapshot.resolve;
-            (settings.deadline, settings.stale_after)
-        };
+        let deadline = self.routes.borrow().snapshot.resolve.deadline;
+        let stale_after = miss.route.times.stale_after;
         let start = Instant::now();
         let exchange = miss.route.group.ask(&miss.ask, start + deadline);
         let outcome = match &miss.stale {
@@ -276,7 +276,7 @@ impl Resolver {
         // Its time may have run out since the flight began.
         if stale.is_usable(now) {
             let waiters = self.flights.borrow_mut().overdue(&miss.key, stale);
-            self.answer_all(&waiters, Outcome::Stale(stale), now);
+            self.answer_all(&waiters, Outcome::Stale(stale), miss.manner(now));
         }
     }
 
@@ -300,21 +300,20 @@ impl Resolver {
             if !entry.is_truncated() {
                 self.cache.store(&miss.key, Arc::clone(&entry));
             }
-            return self.answer_all(&waiters, Outcome::Fresh(&entry), now);
+            return self.answer_all(&waiters, Outcome::Fresh(&entry), miss.manner(now));
         }
         // A limit of our own says nothing about the question.
         if !limited {
-            self.cache.fail(&miss.key, Arc::clone(&entry), self.failure_times(), now);
+            self.cache.fail(&miss.key, Arc::clone(&entry), miss.route.times.failures, now);
         }
         let outcome = match &miss.stale {
             Some(stale) if stale.is_usable(now) => Outcome::Stale(stale),
             _ => Outcome::Fresh(&entry),
         };
-        self.answer_all(&waiters, outcome, now);
+        self.answer_all(&waiters, outcome, miss.manner(now));
     }
 
-    fn answer_all(&self, waiters: &[Waiter], outcome: Outcome<'_>, now: Now) {
-        let manner = self.manner(now);
+    fn answer_all(&self, waiters: &[Waiter], outcome: Outcome<'_>, manner: Manner) {
         let mut desk = self.desk.borrow_mut();
         for waiter in waiters {
             desk.answer(waiter, outcome, manner);
@@ -323,29 +322,19 @@ impl Resolver {
 
     /// A limit is reached: stale data if there is some, or SERVFAIL.
     fn turn_away(&self, miss: &Miss, waiter: &Waiter, now: Now) {
-        let manner = self.manner(now);
         let mut desk = self.desk.borrow_mut();
         match miss.stale.as_ref().filter(|stale| stale.is_usable(now)) {
-            Some(stale) => desk.answer(waiter, Outcome::Stale(stale), manner),
+            Some(stale) => desk.answer(waiter, Outcome::Stale(stale), miss.manner(now)),
             None => desk.refuse(waiter, extended_error::OTHER),
-        }
-    }
-
-    fn manner(&self, now: Now) -> Manner {
-        Manner { now, stale_ttl: self.routes.borrow().stale_ttl() }
-    }
-
-    fn failure_times(&self) -> FailureTimes {
-        let settings = &self.routes.borrow().snapshot.resolve;
-        FailureTimes {
-            first: settings.failure_ttl,
-            longest: settings.failure_ttl_max,
-            with_stale: settings.stale_retry,
         }
     }
 }
 
 impl Miss {
+    fn manner(&self, now: Now) -> Manner {
+        Manner { now, stale_ttl: self.route.times.stale_ttl }
+    }
+
     /// The question in wire format.
     fn question(&self) -> Vec<u8> {
         let Ask { name, rtype, class, .. } = &self.ask;
