@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use sidestep::config::{self, Config, Flags, LogFormat, LogLevel, Target};
+use sidestep::config::{self, Config, Flags, LogFormat, LogLevel, Source, Target};
 use sidestep::upstream::{Server, Transport};
 
 fn example(name: &str) -> String {
@@ -268,7 +268,7 @@ fn broken_toml_has_a_place() {
 fn flags(dir: &tempfile::TempDir, text: &str) -> Flags {
     let path = dir.path().join("sidestep.toml");
     fs::write(&path, text).unwrap();
-    Flags { config: Some(path), ..Flags::default() }
+    Flags { source: Source::Toml(path), ..Flags::default() }
 }
 
 #[test]
@@ -354,11 +354,11 @@ fn files_that_are_no_configuration_are_refused() {
     let with = |bytes: &[u8]| {
         let path = dir.path().join("f");
         fs::write(&path, bytes).unwrap();
-        Config::load(&Flags { config: Some(path), ..Flags::default() }).unwrap_err().to_string()
+        Config::load(&Flags { source: Source::Toml(path), ..Flags::default() }).unwrap_err().to_string()
     };
     assert!(with(b"# \n\xff").ends_with("/f: is not UTF-8 in line 2"));
     assert!(with(&vec![b' '; (1 << 20) + 1]).ends_with("is longer than 1MiB; is it the right file?"));
-    let missing = Flags { config: Some(dir.path().join("missing")), ..Flags::default() };
+    let missing = Flags { source: Source::Toml(dir.path().join("missing")), ..Flags::default() };
     assert!(
         Config::load(&missing).unwrap_err().to_string().contains("/missing: cannot be opened: No such file")
     );

@@ -313,13 +313,14 @@ impl Supervisor {
     fn watched(&self) -> Vec<PathBuf> {
         let config = self.config.borrow();
         let resolv = config.resolv_confs().into_iter().map(PathBuf::from);
-        self.flags.config.iter().cloned().chain(resolv).collect()
+        config.files.iter().cloned().chain(resolv).collect()
     }
 
     /// Takes over the configuration as it is now, or says why not and keeps the running one.
     fn reload(self: &Rc<Self>, why: &str) {
         // An editor empties a file before it writes it, a full disk leaves it so; nobody means the defaults by it.
-        if let Some(path) = self.flags.config.as_ref().filter(|p| p.metadata().is_ok_and(|m| m.len() == 0)) {
+        let is_empty = |path: &&PathBuf| path.metadata().is_ok_and(|m| m.is_file() && m.len() == 0);
+        if let Some(path) = self.config.borrow().files.iter().find(is_empty) {
             let problem =
                 Problem::new(path.display(), "the file is empty; write it anew, or restart without it");
             return self.refuse_reload(why, &problem);
