@@ -47,6 +47,7 @@
 //! cache > wire        upstream > wire        resolve > cache, upstream, wire        listen > cache, resolve, wire
 //! node > netlink      config, telemetry > any stage, node      doctor > config, node, netlink
 //! lab > node, netlink (it runs this program as a process)      serve > all        cli > all
+//! corefile > nothing: text to a tree of words with their places, for config to make settings of
 //! ```
 //!
 //! The road never looks at the wings, and [`node`] at nothing on the road: a mark on a socket is all they share. A stage owns its settings and its counters; [`config`] builds the
@@ -57,6 +58,7 @@ pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod corefile;
 pub mod count;
 pub mod doctor;
 pub mod lab;
