@@ -78,8 +78,7 @@ impl Parser<'_> {
     fn keys(&mut self) -> Result<Vec<Token>, Fault> {
         let mut keys = Vec::new();
         let mut comma: Option<Place> = None;
-        loop {
-            let Some(word) = self.stream.peek() else { break };
+        while let Some(word) = self.stream.peek() {
             if word.is("{") || (word.first && comma.is_none() && !keys.is_empty()) {
                 break;
             }
@@ -92,12 +91,17 @@ impl Parser<'_> {
                 return Err(stray(word.at));
             }
             // Before the variables: a comma that one brings is no syntax.
-            comma = (!word.quoted && word.text.ends_with(',')).then(|| word.at.clone());
-            if comma.is_some() {
+            let follows = (!word.quoted && word.text.ends_with(',')).then(|| word.at.clone());
+            if follows.is_some() {
                 word.text.pop();
                 word.quoted = print::needs_quotes(&word.text);
             }
-            keys.push(self.stream.fill(word)?);
+            let key = self.stream.fill(word)?;
+            // A word that says nothing does not keep what the comma before it promised.
+            if follows.is_some() || !key.text.is_empty() {
+                comma = follows;
+            }
+            keys.push(key);
         }
         match comma {
             Some(at) => Err(Fault::new(at, "no key follows this comma", "leave the comma out")),
@@ -264,6 +268,7 @@ mod tests {
     fn a_comma_promises_a_key() {
         refused("a ^b, {\n}", "no key follows");
         refused("^a,", "no key follows");
+        refused("^a, \"\"", "no key follows");
         refused("^a,b {\n}", "put a blank after a comma");
     }
 

@@ -1,7 +1,7 @@
 //! The Corefile: from text to a tree of blocks, directives and words, each with its place. No plugin is known here.
 //!
 //! ```text
-//! base file > pillar > lexer > stream (imports, snippets, environment) > grammar, key > Corefile      Corefile > print > text
+//! base file > pillar > lexer > stream (import, environment) > grammar, key > Corefile > print > text
 //! ```
 //!
 //! It reads what CoreDNS's Caddyfile dialect means, as of CoreDNS 1.14: words parted by blanks; `"..."` around a
@@ -25,8 +25,9 @@
 //! - Files that import each other: there up to 100,000 times.
 //! - A pattern in a folder's name. There it may stand anywhere.
 //!
-//! And a quoted word is never syntax: `"{"` and `"import"` are words. There a quoted brace is a brace. CIDR keys that
-//! begin with `::` or `0` are reverse zones as others are; there they are refused.
+//! And what is in quotes or comes from a variable is never syntax: there a quoted brace is a brace. `import` may stand
+//! beside the brace that opens its block; there it is a plugin's word. CIDR keys that begin with `::` or `0` are reverse
+//! zones as others are; there they are refused.
 //!
 //! What CoreDNS lets pass with a warning or silently, and may have been meant, is a [note](Corefile::notes): a variable that
 //! is not set is an empty word, a pattern that finds no file is nothing, an empty word is no key.
@@ -34,6 +35,7 @@
 mod environment;
 mod fuzz;
 mod grammar;
+mod import;
 mod key;
 mod lexer;
 pub mod pillar;
