@@ -204,6 +204,9 @@ pub trait Firewall {
         &[]
     }
 
+    /// Whether the rows stay when the process ends without taking them away; then [`release`] does.
+    fn outlives_us(&self) -> bool;
+
     /// Whose changes are our own among the [events](nftables::Events) that the kernel tells of the rows: a port of
     /// netlink, 0 for nobody's. `None`: it tells nobody of changes.
     fn port(&self) -> Option<u32>;

@@ -277,6 +277,10 @@ impl Firewall for Iptables {
         servers.into_iter().collect()
     }
 
+    fn outlives_us(&self) -> bool {
+        true
+    }
+
     /// The kernel tells of the nft variant's rows, our own changes among them: a check that finds nothing to do makes no
     /// events, so this ends after one. Of the legacy variant's it tells nobody.
     fn port(&self) -> Option<u32> {

@@ -298,6 +298,10 @@ impl Firewall for Nftables {
         &self.warnings
     }
 
+    fn outlives_us(&self) -> bool {
+        false // or for two seconds without an answer, before Linux 5.12
+    }
+
     fn port(&self) -> Option<u32> {
         Some(self.port)
     }
