@@ -233,7 +233,7 @@ fn kills_at_any_moment() {
             let mut midway = 0;
             for kill in 0..20 {
                 // Its start takes some 100 ms here; rules go up in the second half of it.
-                let mut victim = Command::new(env!("CARGO_BIN_EXE_sidestep"))
+                let mut victim = Command::new(crate::program::sidestep())
                     .args([
                         "--node-address",
                         "169.254.20.10",
