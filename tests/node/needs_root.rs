@@ -5,7 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -17,6 +19,8 @@ use super::program::{World, sidestep};
 /// A large cache, in bytes. That the thread that holds the rules goes first, ahead of all that must be freed, takes
 /// CAP_SYS_NICE.
 const MUCH: u64 = 1 << 30;
+/// How long it may take until memory is out.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn killed_with_a_large_memory() {
@@ -30,32 +34,73 @@ fn aborted_with_a_large_memory() {
 
 #[test]
 fn out_of_memory_with_a_small_one() {
+    is_killed_for_anothers_memory(LITTLE);
     runs_out_of_memory(LITTLE);
 }
 
 #[test]
 fn out_of_memory_with_a_large_one() {
+    is_killed_for_anothers_memory(MUCH);
     runs_out_of_memory(MUCH);
 }
 
-/// Its memory is limited to what it has, and it wants more.
+/// Somebody else takes all there is, and the kernel chooses us.
+fn is_killed_for_anothers_memory(bytes: u64) {
+    let _turn = super::turn();
+    let world = World::new();
+    kept(few, || {
+        let group = Cgroup::new();
+        let mut program =
+            filled(&world, World::within(&group.joining("echo 1000 >/proc/$$/oom_score_adj")), bytes);
+        let (tally, lost) =
+            during(&world, &format!("killed at {bytes} bytes for another's"), LOOKUPS, || {
+                group.limit_to(group.used() + (8 << 20));
+                // tail looks for the end of a line that has none.
+                let mut hungry = Command::new("sh");
+                hungry.args(["-ec", &group.joining(""), "sh", "tail", "/dev/zero"]).stdout(Stdio::null());
+                let mut hungry = hungry.spawn().unwrap();
+                let status = program.ended();
+                hungry.kill().unwrap();
+                hungry.wait().unwrap();
+                assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{}", program.log());
+            });
+        assert!(group.kills() > 0, "it was something else that killed it");
+        assert!(tally.by_cluster > 0, "{tally:?}");
+        lost
+    });
+}
+
+/// Its memory is limited to what it has, and it wants more. Before the kernel kills, it looks for memory, and a thread
+/// of ours waits for that (10 to 100 ms with 1 GiB); what waits for this thread is lost with the process. So the promise
+/// is of what is asked later.
 fn runs_out_of_memory(bytes: u64) {
     let _turn = super::turn();
     let world = World::new();
     kept(few, || {
         let group = Cgroup::new();
-        let join = format!("echo $$ >{}/cgroup.procs; exec \"$@\"", group.path.display());
-        let mut program = filled(&world, World::within(&join), bytes);
+        let mut program = filled(&world, World::within(&group.joining("")), bytes);
+        let mut killed = None;
         let (tally, lost) = during(&world, &format!("out of memory at {bytes} bytes"), LOOKUPS, || {
-            group.limit_to(group.used());
-            // More answers, until there is nobody to give them.
-            let more = answers(bytes).end..answers(3 << 30).end;
-            assert_eq!(fill(&world.network.node, more), None, "it goes on with {} bytes", group.used());
+            let limited = Instant::now();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while group.kills() == 0 && limited.elapsed() < PATIENCE {
+                        sleep(Duration::from_micros(200));
+                    }
+                    killed = Some(limited.elapsed());
+                });
+                group.limit_to(group.used());
+                // More answers, until there is nobody to give them.
+                let more = answers(bytes).end..answers(3 << 30).end;
+                assert_eq!(fill(&world.network.node, more), None, "it goes on with {} bytes", group.used());
+            });
             assert_eq!(program.ended().signal(), Some(Signal::KILL.as_raw()), "{}", program.log());
         });
         assert_eq!(group.kills(), 1, "it was something else that killed it");
         assert!(tally.by_cluster > 0, "{tally:?}");
-        lost
+        let killed = i128::try_from(killed.unwrap().as_millis()).unwrap();
+        println!("killed after {killed} ms");
+        lost.into_iter().filter(|sent| *sent > killed).collect()
     });
 }
 
@@ -103,6 +148,11 @@ impl Cgroup {
             }
         }
         found.expect("no control groups for memory are mounted here, of version 1 or 2; see /proc/mounts")
+    }
+
+    /// A script that joins the group, does something, and becomes `"$@"`.
+    fn joining(&self, and: &str) -> String {
+        format!("echo $$ >{}/cgroup.procs; {and}\nexec \"$@\"", self.path.display())
     }
 
     fn read(&self, file: &str) -> String {
