@@ -115,6 +115,9 @@ fn every_setting_survives_printing() {
         cache_positive = false
         cache_negative = false
         keep_ttl = true
+        prefetch_hits = 7
+        prefetch_gap = "1m"
+        prefetch_percent = 20
         stale_after = "0s"
         stale_retry = "2s"
         stale_ttl = "3s"

@@ -18,6 +18,7 @@
 
 use std::time::Duration;
 
+use super::Prefetch;
 use crate::limit::Limit;
 use crate::wire::records::{Record, Section};
 use crate::wire::{rcode, rtype, u32_at};
@@ -58,6 +59,8 @@ pub struct Rules {
     pub keep_ttl: bool,
     /// Whether the addresses of an answer change places from hit to hit.
     pub rotate: bool,
+    /// Which answers are refreshed ahead of their expiry.
+    pub prefetch: Prefetch,
 }
 
 impl Default for Rules {
@@ -73,6 +76,7 @@ impl Default for Rules {
             cache_negative: true,
             keep_ttl: false,
             rotate: true,
+            prefetch: Prefetch::default(),
         }
     }
 }

@@ -150,7 +150,7 @@ impl Front {
             route.counters.answers[usize::from(entry.rcode())].bump();
             Some(len)
         };
-        let (len, refresh) = match self.resolver.cache.look(&key, *now) {
+        let (len, refresh) = match self.resolver.cache.look(&key, &route.rules, *now) {
             Look::Fresh { entry, turn, refresh } => {
                 route.counters.hits.bump();
                 let age = if route.rules.keep_ttl { 0 } else { entry.age(*now) };

@@ -13,8 +13,8 @@
 //! **Failures** (RFC 9520) are remembered per question: [`FAILURE_TTL`], doubling to [`FAILURE_TTL_MAX`].
 //! SERVFAIL, REFUSED and the like from all upstreams of a zone are failures, and so is silence.
 //!
-//! **Prefetch**: an entry that is in use is asked for again in the last tenth of its time
-//! ([`crate::cache`]), by a flight that nobody waits for.
+//! **Prefetch**: an entry that is in use is asked for again shortly before its time is over
+//! ([`crate::cache::prefetch`]), by a flight that nobody waits for.
 
 pub mod flights;
 pub mod reply;
@@ -298,7 +298,7 @@ impl Resolver {
         if answer::is_answer(entry.rcode()) {
             // A part of an answer is for who asked now: it neither is kept nor drives out what is.
             if !entry.is_truncated() {
-                self.cache.store(&miss.key, Arc::clone(&entry));
+                self.cache.store(&miss.key, Arc::clone(&entry), &miss.route.rules);
             }
             return self.answer_all(&waiters, Outcome::Fresh(&entry), miss.manner(now));
         }
