@@ -64,6 +64,7 @@ pub mod doctor;
 pub mod lab;
 pub mod limit;
 pub mod listen;
+pub mod local;
 pub mod netlink;
 pub mod node;
 pub mod resolve;
