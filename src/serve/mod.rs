@@ -36,6 +36,7 @@ mod watchdog;
 mod worker;
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -60,6 +61,7 @@ use crate::telemetry::metrics::WorkerSources;
 use crate::telemetry::ready::Readiness;
 use bound::Bound;
 use holder::Holder;
+use manager::{Manager, State};
 use node::Keeper;
 use probe::Probes;
 use registry::Registry;
@@ -204,10 +206,12 @@ impl Supervisor {
             let watchdog = this.hold_the_node().await?;
             this.readiness.borrow_mut().bound();
             this.greet();
+            manager::tell(State::Ready);
             this.probe_upstreams();
             this.services.follow(&this);
             this.wait(&mut signals).await;
             info!("stopping: finishing what is under way");
+            manager::tell(State::Stopping);
             this.let_the_node_go(watchdog).await;
             Ok::<_, Fatal>(())
         })?;
@@ -226,7 +230,7 @@ impl Supervisor {
 
     /// Puts link and rules up, and keeps them so.
     async fn hold_the_node(self: &Rc<Self>) -> Result<Option<Watchdog>, Fatal> {
-        let Some(keeper) = &self.keeper else { return Ok(None) };
+        let Some(keeper) = &self.keeper else { return Ok(self.watch_for_the_manager()?) };
         keeper.begin().await?;
         let watchdog = watchdog::start(Watched {
             addresses: self.held(keeper),
@@ -244,6 +248,21 @@ impl Supervisor {
         Ok(Some(watchdog))
     }
 
+    /// Without a node nobody can be served but by us, so only a manager that starts us again wants a watchdog.
+    fn watch_for_the_manager(&self) -> io::Result<Option<Watchdog>> {
+        let addresses = self.addresses.iter().copied().map(bind::reachable).zip(self.served.iter().cloned());
+        let start = |_| {
+            watchdog::start(Watched {
+                addresses: addresses.collect(),
+                mark: None,
+                pulses: self.pulses.clone(),
+                bound: self.config.borrow().node.watchdog,
+                last_deed: Box::new(|| ()),
+            })
+        };
+        Manager::with_a_watchdog().map(start).transpose()
+    }
+
     /// The node's addresses that we serve, and what each worker does there.
     fn held(&self, keeper: &Keeper) -> Vec<(SocketAddr, Vec<Arc<Served>>)> {
         let all = self.addresses.iter().copied().zip(self.served.iter().cloned());
@@ -252,7 +271,7 @@ impl Supervisor {
 
     /// TCP connections drain, and only then NOTRACK goes: afterwards their packets could be translated.
     async fn let_the_node_go(&self, watchdog: Option<Watchdog>) {
-        let Some(keeper) = &self.keeper else { return };
+        let Some(keeper) = &self.keeper else { return watchdog.iter().for_each(Watchdog::sleep) };
         for worker in &self.workers {
             worker.part();
         }

@@ -13,7 +13,8 @@
 //! - It counts beats, not time: a process that was stopped and goes on (SIGSTOP, a frozen cgroup, a suspended
 //!   machine) has missed none.
 //! - It goes to sleep when the rules are gone at the end: what drains then answers nobody new, and need not hurry.
-//! - systemd's watchdog (sd_watchdog_enabled(3)) is fed by each beat that found all well.
+//! - systemd's watchdog ([`manager`](super::manager)) is fed by each beat that found all well. Where it wants to be fed,
+//!   a process without a node has a watchdog, too.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, error};
 
 use super::door::Door;
-use super::manager::Manager;
+use super::manager::{Manager, State};
 use crate::listen::Served;
 use crate::telemetry::health::{self, Protocol};
 
@@ -110,7 +111,7 @@ pub fn start(watched: Watched) -> std::io::Result<Watchdog> {
 
 /// Watches until something is over, and says what; nothing if it is to sleep.
 async fn watch(watched: &Watched, asleep: &AtomicBool) -> Option<String> {
-    let manager = Manager::of_the_environment();
+    let manager = Manager::with_a_watchdog();
     let bound = beats(watched.bound);
     let mut doors: Vec<Door> = watched
         .addresses
@@ -139,7 +140,7 @@ async fn watch(watched: &Watched, asleep: &AtomicBool) -> Option<String> {
             && missed.iter().all(|&missed| missed == 0)
             && doors.iter().all(Door::is_well)
         {
-            manager.feed();
+            manager.tell(State::Well);
         }
     }
     None
