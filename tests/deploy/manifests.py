@@ -64,6 +64,7 @@ def test_every_folder_builds_objects_of_kubernetes():
     for name in ALL:
         kinds = {o["kind"] for o in rendered(name)}
         assert {"DaemonSet", "ConfigMap", "Service", "ServiceAccount"} <= kinds, (name, kinds)
+        assert {o["metadata"]["namespace"] for o in rendered(name)} == {"kube-system"}, name
         hold_against_schemas(rendered(name), name)
     for example in (KUBERNETES / "examples").iterdir():
         hold_against_schemas(documents(example.read_text()), example.name)
