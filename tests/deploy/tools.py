@@ -17,6 +17,7 @@ HOW_TO_INSTALL = {
     "prometheus": "apt-get install prometheus",
     "systemd-analyze": "apt-get install systemd",
     "unshare": "apt-get install util-linux",
+    "setpriv": "apt-get install util-linux",
     "ip": "apt-get install iproute2",
 }
 
