@@ -85,7 +85,8 @@ pub enum Action {
     Accept,
     /// We answer at the address it comes from, for another [`LIVE`]. nftables only; it goes on to the next row.
     Refresh,
-    /// Its connection is noted exactly, both ends. nftables only; it goes on to the next row.
+    /// Its connection is noted exactly, both ends, and it is not tracked; it passes this table. Where there is no room
+    /// to note it, nothing is done and it goes on to the next row. nftables only.
     Remember,
     /// Its destination becomes one of the cluster's DNS servers: the same for all packets of one socket, so that a
     /// client's A and AAAA go the same way and cannot race through different translations.
@@ -96,6 +97,9 @@ pub enum Action {
 
 /// How long one answer of ours keeps packets coming, if no other follows.
 pub const LIVE: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long a question over UDP is remembered ([`Action::Remember`]): twice what any client waits. Each has a socket of
+/// its own, so that they add up: with room for 65,536 of a family, 8,192 a second.
+pub const DATAGRAM: std::time::Duration = std::time::Duration::from_secs(8);
 /// How long the sleeping rows stay armed after the last process of ours.
 pub const ARMED: std::time::Duration = std::time::Duration::from_secs(15 * 60);
 /// The mark (SO_MARK) of questions to ourselves. Marks of kube-proxy (0x4000, 0x8000), Calico (0xffff0000), Cilium
@@ -117,6 +121,9 @@ const PODS: &str = "pods' queries are not tracked, so they neither race nor find
 const ANSWERS: &str = "our answers are not tracked";
 const HOST: &str = "queries of clients on the host network are not tracked";
 const HTTP: &str = "the kubelet's probes are not tracked, so a full table does not make us look dead";
+/// The other direction has no mark, so it is known by what was noted: these exact connections and no more, or pods that
+/// ask the Service would break.
+const UPSTREAM: &str = "a full table does not cut us off from the cluster DNS";
 const PASS_IN: &str = "rules for established connections do not know untracked queries";
 const PASS_OUT: &str = "rules for established connections do not know untracked answers";
 
@@ -143,13 +150,14 @@ pub const ROWS: &[Row] = &[
     row(RawOutput, &[Tcp, To(Dns), Answering], Notrack, HOST),
     row(RawOutput, &[Tcp, To(Http)], Notrack, HTTP),
     row(RawOutput, &[Tcp, From(Http)], Notrack, HTTP),
+    row(RawOutput, &[Tcp, OwnUpstream], Remember, UPSTREAM),
+    row(RawOutput, &[Udp, OwnUpstream], Remember, UPSTREAM),
     row(
         RawOutput,
         &[OwnUpstream],
-        Remember,
-        "the other direction has no mark; only these exact connections, or pods that ask the Service would break",
+        Accept,
+        "there was no room to note it: it is tracked, or its answer might be dropped",
     ),
-    row(RawOutput, &[OwnUpstream], Notrack, "a full table does not cut us off from the cluster DNS"),
     row(FilterInput, &[Udp, To(Dns)], Accept, PASS_IN),
     row(FilterInput, &[Tcp, To(Dns)], Accept, PASS_IN),
     row(FilterInput, &[OwnUpstream], Accept, PASS_IN),

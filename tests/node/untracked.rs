@@ -146,3 +146,38 @@ fn our_connections_to_pods_are_not_tracked_and_those_of_others_are() {
         assert!(entries.contains("10.96.0.10"), "{entries}");
     });
 }
+
+/// The set that connections are noted in is full. The next one is tracked, as others are: were it not, its answer would
+/// belong to nothing that the node's filter lets in.
+#[test]
+fn a_set_of_connections_that_is_full_loses_no_answer() {
+    const ROOM: usize = 65_536;
+    let _turn = super::turn();
+    let network = Network::new();
+    let _cluster = network.serve_cluster();
+    let _ours = up(&network, Plan { notrack_upstream: true, ..plan() });
+    network.node.run(|| {
+        sh("nft 'add table inet fw; add chain inet fw input { type filter hook input priority 5; policy drop; }; \
+            add rule inet fw input ct state established,related accept; \
+            add rule inet fw input meta mark 0x54 accept; add rule inet fw input iifname lo accept'");
+        let marked = || client("10.2.0.2", Some(UPSTREAM_MARK));
+        assert_eq!(ask_on(&marked()).as_deref(), Some("cluster2"));
+        assert_eq!(sh("conntrack -L 2>/dev/null"), "");
+        let start = Instant::now();
+        let flood = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket2::SockRef::from(&flood).set_mark(UPSTREAM_MARK).unwrap();
+        for n in 0..ROOM + 2000 {
+            let to = if n % 2 == 0 { "10.2.0.2" } else { "10.2.0.3" };
+            let _ = flood.send_to(b"?", (to, u16::try_from(1000 + n / 2).unwrap()));
+        }
+        assert!(start.elapsed() < Duration::from_secs(6), "too slow to fill it: {:?}", start.elapsed());
+        for _ in 0..100 {
+            assert_eq!(ask_on(&marked()).as_deref(), Some("cluster2"));
+        }
+        let tracked = sh("conntrack -L 2>/dev/null");
+        assert!(tracked.matches("dst=10.2.0.2").count() >= 100, "{}", tracked.lines().count());
+        let full = sh("nft list chain inet sidestep output");
+        let full = full.lines().find(|line| line.contains("no room to note it")).unwrap();
+        assert!(!full.contains("packets 0 "), "{full}");
+    });
+}

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use super::expr::{Compare, Expressions, IpFamily, Register};
+use super::expr::{Compare, Expressions, IpFamily, Register, Verdict};
 use super::note::Note;
 use crate::node::Plan;
 use crate::node::rules::{self, Action, Match, Place, Port, Row};
@@ -189,7 +189,7 @@ impl Writer<'_> {
                 }
             }
             Action::Accept => {
-                out.verdict(super::expr::Verdict::Accept);
+                out.verdict(Verdict::Accept);
             }
             Action::Refresh => {
                 if let Some(family) = self.family {
@@ -198,8 +198,11 @@ impl Writer<'_> {
                 }
             }
             Action::Remember => {
+                let is_datagram = self.row.matches.contains(&Match::Udp);
+                let time = if is_datagram { rules::DATAGRAM } else { self.plan.upstream_idle };
+                // A set that is full ends the rule here: what is not noted is tracked.
                 self.connection(Direction::Ours, out, |out, set, key| {
-                    out.update(set, key, Some(self.plan.upstream_idle));
+                    out.update(set, key, Some(time)).notrack().verdict(Verdict::Accept);
                 });
             }
             Action::ToCluster => {
@@ -287,7 +290,7 @@ mod tests {
         assert_eq!(rules(SLEEPING, Place::NatOutput, &both, Spread::First).len(), 2 * (1 + 1));
         let upstream = Plan { notrack_upstream: true, ..one };
         assert_eq!(count(ROWS, Place::RawPrerouting, &upstream), 2 + 2);
-        assert_eq!(count(ROWS, Place::RawOutput, &upstream), 10 + 2 + 1);
+        assert_eq!(count(ROWS, Place::RawOutput, &upstream), 10 + 4 + 1);
     }
 
     #[test]

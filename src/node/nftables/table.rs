@@ -22,7 +22,8 @@ pub(super) const OWN: &str = "sidestep";
 /// The table that stays.
 pub(super) const FAIL_OPEN: &str = "sidestep-failopen";
 
-/// Elements of the sets of connections: more than we may have open, both protocols and families.
+/// Elements of a set of connections: more than we may have open over TCP, and questions over UDP for as long as they are
+/// remembered. Beyond it, they are tracked like anybody's, and counted in a row of their own.
 const CONNECTIONS: u32 = 65_536;
 /// How long an element of those stays if a row said nothing else; they all do.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(3600);
