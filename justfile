@@ -15,6 +15,27 @@ test:
 test-real:
     cargo test --no-fail-fast --features real --test real --test node --test lab
 
+# What is done to a node, once more as nobody in particular: in a user namespace, as `unshare -Urn` makes one. Needs root,
+# to become nobody, and to open /dev/net/tun to everybody (in a mount namespace, so for this run alone), as most
+# machines have it.
+test-userns:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo test --no-run --features real --test node
+    test=$(cargo test --no-run --features real --test node 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
+    here=$(mktemp -d)
+    trap 'rm -r "$here"' EXIT
+    chmod 755 "$here"
+    cp "$test" "$here/node"
+    cp "$(dirname "$test")/../sidestep" "$here"
+    mkdir "$here/dev"
+    export SIDESTEP_PROGRAM=$here/sidestep here
+    unshare --mount bash -euc 'mount -t tmpfs tmpfs "$here/dev"
+        mknod -m 666 "$here/dev/tun" c 10 200
+        mount --bind "$here/dev/tun" /dev/net/tun
+        exec setpriv --reuid=65534 --regid=65534 --clear-groups \
+            unshare --user --map-root-user --net "$here/node" --skip needs_root::'
+
 # This program, its ceiling and its peers; `just bench --help` says what can be chosen.
 bench *arguments:
     cargo bench --bench road -- {{arguments}}

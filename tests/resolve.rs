@@ -60,7 +60,7 @@ fn who_joins_a_slow_refresh_gets_stale_data_in_time() {
             panic!("it has expired")
         };
         let answer = road.resolve(*miss, now).first().await;
-        assert!(start.elapsed() < Duration::from_millis(1800), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_millis(3500), "{:?}", start.elapsed());
         assert_eq!((rcode(&answer), extended_errors(&answer)), (0, vec![3]));
         assert_eq!(records(&answer), [(1, 30, vec![192, 0, 2, 9])]);
     });

@@ -110,6 +110,15 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
+/// Waits for something that comes at once, or on a busy machine some time later.
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let end = Instant::now() + ms(10_000);
+    while !done() {
+        assert!(Instant::now() < end, "{what} does not come");
+        sleep(ms(5)).await;
+    }
+}
+
 #[test]
 fn a_thousand_queries_at_once_share_few_connections() {
     worker(async {
@@ -190,9 +199,10 @@ fn wrong_replies_are_dropped_and_counted_and_the_right_one_is_taken() {
 /// CoreDNS-like: 8 slow names are always pending, fast names are not harmed.
 #[test]
 fn slow_names_do_not_hold_up_fast_ones() {
+    const SLOW: Duration = Duration::from_millis(400);
     worker(async {
         let server = Scripted::start(Order::InOrder, |q| match q.name.starts_with("slow") {
-            true => vec![Action::Wait(ms(400)), Action::Answer],
+            true => vec![Action::Wait(SLOW), Action::Answer],
             false => vec![Action::Answer],
         });
         let bench = Rc::new(Bench::new(Transport::Tcp, &[&server]));
@@ -219,8 +229,8 @@ fn slow_names_do_not_hold_up_fast_ones() {
         }
         done.set(true);
         times.sort();
-        assert!(times[200] < ms(50), "median {:?}", times[200]);
-        assert!(times[395] < ms(200), "p99 {:?}", times[395]);
+        // Behind a slow one, they would take as long as it does.
+        assert!(times[200] < SLOW / 2, "median {:?}", times[200]);
         assert!(server.connections().len() <= 32);
     });
 }
@@ -229,7 +239,7 @@ fn slow_names_do_not_hold_up_fast_ones() {
 fn who_stands_behind_a_slow_name_is_asked_for_elsewhere() {
     worker(async {
         let server = Scripted::start(Order::InOrder, |q| match q.name.starts_with("slow") {
-            true => vec![Action::Wait(ms(600)), Action::Answer],
+            true => vec![Action::Wait(ms(2000)), Action::Answer],
             false => vec![Action::Answer],
         });
         let settings = unhedged();
@@ -243,7 +253,7 @@ fn who_stands_behind_a_slow_name_is_asked_for_elsewhere() {
         tokio::task::yield_now().await;
         let began = Instant::now();
         bench.many("fast", 20).await;
-        assert!(began.elapsed() < ms(300), "{:?}", began.elapsed());
+        assert!(began.elapsed() < ms(1500), "{:?}", began.elapsed());
         let rescued = bench.counters[0].rescued.get();
         assert!((1..=66).contains(&rescued), "{rescued}");
         assert_eq!(bench.counters[0].timeouts.get(), 0);
@@ -254,7 +264,7 @@ fn who_stands_behind_a_slow_name_is_asked_for_elsewhere() {
 fn at_the_limit_connections_are_shared_and_that_is_counted() {
     worker(async {
         let server = Scripted::start(Order::InOrder, |q| match q.name.starts_with("slow") {
-            true => vec![Action::Wait(ms(60)), Action::Answer],
+            true => vec![Action::Wait(ms(600)), Action::Answer],
             false => vec![Action::Answer],
         });
         let settings = Settings { connections: 2, ..Settings::default() };
@@ -363,7 +373,7 @@ fn a_silent_connection_is_left_and_closed() {
         let bench = Bench::with(settings, Policy::Ordered, Transport::Tcp, &[&server]);
         let began = Instant::now();
         bench.good("name.test").await;
-        assert!(began.elapsed() < ms(500), "{:?}", began.elapsed());
+        assert!(began.elapsed() < ms(3000), "{:?}", began.elapsed());
         assert_eq!(bench.counters[0].timeouts.get(), 2, "two unanswered tries in a row");
         assert!(server.connections()[0].closed.is_some());
     });
@@ -394,7 +404,7 @@ fn nobody_answers() {
             let began = Instant::now();
             let reply = bench.group.ask(&ask("name.test"), began + ms(600)).await;
             assert_eq!(reply, Err(Failure::Timeout));
-            assert!((ms(590)..ms(1000)).contains(&began.elapsed()), "{:?}", began.elapsed());
+            assert!((ms(590)..ms(3000)).contains(&began.elapsed()), "{:?}", began.elapsed());
             assert!(bench.counters[0].sent.get() <= TRIES as u64);
             assert_eq!(bench.counters[0].outstanding.get(), 0);
             assert_eq!(bench.counters[0].taken_out.get(), 1);
@@ -582,11 +592,10 @@ fn a_closed_udp_port_is_an_error_and_the_next_is_asked() {
         let second = Scripted::good();
         let bench = Bench::new(Transport::Udp, &[&first, &second]);
         first.kill();
-        let began = Instant::now();
         for i in 0..10 {
             bench.good(&format!("n{i}.test")).await;
         }
-        assert!(began.elapsed() < ms(1000), "no timeout is needed: {:?}", began.elapsed());
+        assert_eq!(bench.counters[0].timeouts.get(), 0, "no timeout is needed");
         assert!(bench.counters[0].errors.get() >= 3);
         assert_eq!(bench.counters[0].taken_out.get(), 1);
     });
@@ -606,7 +615,7 @@ fn the_policies() {
             let sent: Vec<_> = bench.counters.iter().map(|c| c.sent.get()).collect();
             assert_eq!(sent, expected, "{policy:?}");
         }
-        let busy = Scripted::start(Order::AtOnce, |_| vec![Action::Wait(ms(150)), Action::Answer]);
+        let busy = Scripted::start(Order::AtOnce, |_| vec![Action::Wait(ms(1500)), Action::Answer]);
         let settings = unhedged();
         let bench = Bench::with(settings, Policy::LeastOutstanding, Transport::Udp, &[&busy, &servers[0]]);
         let (_, ()) = tokio::join!(bench.many("first", 2), async {
@@ -634,11 +643,9 @@ fn idle_connections_are_closed_at_the_servers_wish() {
         bench.good("short.test").await; // 1 s, so we close after 0.8 s
         sleep(ms(300)).await;
         assert_eq!(server.open_connections(), 1);
-        sleep(ms(900)).await;
-        assert_eq!(server.open_connections(), 0);
+        until("its wish", || server.open_connections() == 0).await;
         bench.good("now.test").await;
-        sleep(ms(50)).await;
-        assert_eq!(server.open_connections(), 0);
+        until("its wish", || server.open_connections() == 0).await;
         assert_eq!(bench.counters[0].connections.get(), 0);
         assert_eq!(bench.counters[0].errors.get(), 0);
     });
@@ -650,13 +657,15 @@ fn connections_do_not_grow_old() {
         let server = Scripted::good();
         let settings = Settings { max_age: ms(200), ..Settings::default() };
         let bench = Bench::with(settings, Policy::Ordered, Transport::Tcp, &[&server]);
+        let began = Instant::now();
         for i in 0..100 {
             bench.good(&format!("n{i}.test")).await;
             sleep(ms(6)).await;
         }
+        let lives = 1 + usize::try_from(began.elapsed().as_millis() / 100).unwrap();
         let connections = server.connections();
-        assert!((3..=12).contains(&connections.len()), "{}", connections.len());
-        assert!(connections.iter().filter_map(|c| Some(c.closed? - c.opened)).all(|age| age < ms(1000)));
+        assert!((3..=2 * lives).contains(&connections.len()), "{}", connections.len());
+        assert!(connections.iter().filter_map(|c| Some(c.closed? - c.opened)).all(|age| age < ms(3000)));
         assert_eq!(bench.counters[0].errors.get(), 0);
         assert_eq!(bench.counters[0].handed_over.get(), 0);
     });
@@ -677,8 +686,7 @@ fn a_server_that_no_group_names_is_forgotten_and_others_stay() {
         let new = upstreams.group(&members[..1], &[], Policy::RoundRobin);
         drop(old);
         new.ask(&ask("name.test"), Instant::now() + ms(1000)).await.unwrap();
-        sleep(ms(50)).await;
-        assert_eq!(gone.open_connections(), 0);
+        until("the end of its connection", || gone.open_connections() == 0).await;
         assert_eq!(kept.connections().len(), 1, "its connection serves the new group too");
     });
 }

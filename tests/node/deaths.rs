@@ -27,7 +27,7 @@ const MAY_BE_LOST: usize = 2;
 const WHILE_SOCKETS_CLOSE: usize = 30;
 /// A small cache, in bytes.
 pub const LITTLE: u64 = 32 << 20;
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(4);
 /// How often a promise is tried.
 const TRIES: usize = 3;
 

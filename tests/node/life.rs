@@ -14,7 +14,7 @@ use super::iptables::tools::{Folder, VARIANTS};
 use super::network::{V4, V6, sh, tracked};
 use super::program::World;
 
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A pod and the host network ask at both addresses, over both protocols, 1,000 times each.
 fn ask_a_thousand_times(world: &World) {

@@ -44,7 +44,7 @@ fn assert_stands(name: &str) {
     assert_eq!(link.contains("alias sidestep"), name != "lo", "{link}");
     for address in addresses() {
         let server = UdpSocket::bind((address, 0)).unwrap();
-        server.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let client = UdpSocket::bind((address, 0)).unwrap();
         client.send_to(b"?", server.local_addr().unwrap()).unwrap();
         let from = server.recv_from(&mut [0; 1]).unwrap().1;
@@ -219,7 +219,7 @@ fn is_repaired_at_once(kind: LinkKind, disturbances: &[(&str, DriftKind, &str)])
     quiet(&mut events);
     for &(script, drift, says) in disturbances {
         ips(script);
-        assert!(within(&events, Duration::from_secs(1)), "no event after: {script}");
+        assert!(within(&events, Duration::from_secs(10)), "no event after: {script}");
         assert!(events.changed().unwrap(), "it is not about us: {script}");
         let drifts = link.check().unwrap();
         let [Drift { kind, what }] = &drifts[..] else { panic!("{script}: {drifts:?}") };
@@ -254,11 +254,11 @@ fn an_event_loop_wakes() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut link = link(LinkKind::Bridge);
         let mut events = Events::open(NAME, &addresses()).unwrap();
-        let second = Duration::from_secs(1);
+        let long = Duration::from_secs(10);
         runtime.block_on(async {
             link.up().unwrap();
             for _ in 0..3 {
-                timeout(second, events.heard()).await.expect("it is told").unwrap();
+                timeout(long, events.heard()).await.expect("it is told").unwrap();
                 while timeout(Duration::from_millis(50), events.heard()).await.is_ok() {}
                 ips("link add far type veth peer name farther; link del far");
                 assert!(
@@ -290,7 +290,7 @@ fn what_others_do_elsewhere_is_no_event_of_ours() {
         let mut events = Events::open(NAME, &addresses()).unwrap();
         ips("link add far type veth peer name farther; link set far up; address add 192.0.2.1/24 dev far");
         ips("address add 2001:db8::1/64 dev far; link del far");
-        assert!(within(&events, Duration::from_secs(1)));
+        assert!(within(&events, Duration::from_secs(10)));
         assert!(!events.changed().unwrap());
     });
 }

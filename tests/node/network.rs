@@ -27,7 +27,7 @@ use super::namespace::{Namespace, ip};
 pub const V4: &str = "169.254.20.10";
 pub const V6: &str = "fd00:53::10";
 /// How long a client waits for one answer.
-const WAIT: Duration = Duration::from_millis(300);
+const WAIT: Duration = Duration::from_secs(1);
 
 /// The three of them.
 pub struct Network {

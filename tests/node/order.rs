@@ -12,7 +12,7 @@ use super::namespace::ip;
 use super::network::{V4, V6, sh};
 use super::program::{LINK, Program, World};
 
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A start that must fail: exit code 1, these words, and nothing is touched.
 #[track_caller]
@@ -182,7 +182,7 @@ fn the_end_leaves_link_and_sleeping_rows_and_teardown_nothing() {
     let right = world.state();
     let (well, said) = world.teardown();
     assert!(!well && said.contains(&format!("process {}", program.id())), "{said}");
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + Duration::from_secs(20);
     while world.state() != right {
         assert!(Instant::now() < end, "a process that runs keeps what it holds: {}", world.state());
         sleep(Duration::from_millis(20));
@@ -256,7 +256,7 @@ fn a_serving_thread_that_hangs_ends_the_process_and_pods_fall_back() {
     ended(worker);
     let status = program.ended();
     println!("ended {:?} after a thread hung", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!(status.code(), Some(1));
     let said = program.log();
     assert!(

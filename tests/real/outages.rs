@@ -113,12 +113,12 @@ fn cached_names_outlive_all_servers() {
     let name = |n: u64| names[usize::try_from(n).unwrap() % names.len()].clone();
     let tally = load_while(us.address, name, || seconds(3.0));
     tally.assert_clean("all servers dead, half of the names fresh, half expired");
-    assert!(tally.slowest < Duration::from_millis(2500), "a stale answer took {:?}", tally.slowest);
+    assert!(tally.slowest < Duration::from_millis(3500), "a stale answer took {:?}", tally.slowest);
     // What nobody knows fails, in time, and comes back with the server.
     let start = Instant::now();
     let failed = client.ask("unknown.any.test.", RecordType::A).unwrap();
     assert_eq!(failed.metadata.response_code.to_string(), "Server Failure");
-    assert!(start.elapsed() < Duration::from_millis(4500), "SERVFAIL took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(5000), "SERVFAIL took {:?}", start.elapsed());
     let _server = any_at(one);
     let start = Instant::now();
     while client.resolve("another.any.test.").is_err() {

@@ -147,7 +147,7 @@ fn what_is_under_way_is_finished_before_the_end() {
     assert_eq!(records(&udp.receive()).len(), 1);
     assert_eq!(records(&tcp.receive().expect("an answer")).len(), 1);
     assert_eq!(program.end().code(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert_eq!(program.logged("stopped"), 1);
 }
 
@@ -216,7 +216,7 @@ fn without_any_upstream_left_clients_hear_at_once() {
     let start = Instant::now();
     let answer = program.udp().ask(&crate::client::edns_query(1, "a.test", 1, 1232, &[]));
     assert_eq!((rcode(&answer), extended_errors(&answer)), (2, vec![23]));
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 /// Each worker finds out for itself, but people read it once: per server, and per zone.
