@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -81,24 +81,59 @@ static SENDING: Mutex<()> = Mutex::new(());
 /// Two threads meet before each pair.
 fn at_once(sockets: &[UdpSocket]) {
     let _alone = SENDING.lock();
-    let arrived = AtomicUsize::new(0);
+    let meetings = Meetings { begin: Instant::now(), arrivals: AtomicU64::new(0), next: AtomicU64::new(0) };
     thread::scope(|scope| {
         for kind in KINDS {
-            let arrived = &arrived;
+            let meetings = &meetings;
             scope.spawn(move || {
                 keep_to(kind as usize);
+                let mut last = 0;
                 for (i, socket) in sockets.iter().enumerate() {
                     let query = query(i, kind);
                     thread::sleep(PAIR_SPACING);
-                    arrived.fetch_add(1, Ordering::AcqRel);
-                    while arrived.load(Ordering::Acquire) < 2 * (i + 1) {
-                        std::hint::spin_loop();
-                    }
+                    last = meetings.meet(last);
                     let _ = socket.send(&query);
                 }
             });
         }
     });
+}
+
+/// Two threads that go on at the same instant, again and again.
+struct Meetings {
+    begin: Instant,
+    /// Of either thread, at all meetings.
+    arrivals: AtomicU64,
+    /// When they go on, in nanoseconds since the beginning: of the meeting that both have come to.
+    next: AtomicU64,
+}
+
+impl Meetings {
+    /// From the second one's arrival on: enough for the first to wake up.
+    const AHEAD: u64 = 100_000;
+    /// How long the first sleeps before it looks again. It would keep a busy machine's processor from others, and the
+    /// scheduler would let it wait for that.
+    const NAP: Duration = Duration::from_micros(20);
+
+    /// Waits for the other, and for the instant on which both go on; tells when that was. `last` is what it told before.
+    fn meet(&self, last: u64) -> u64 {
+        if self.arrivals.fetch_add(1, Ordering::AcqRel) % 2 == 1 {
+            self.next.store(self.now() + Self::AHEAD, Ordering::Release);
+        }
+        let mut next = self.next.load(Ordering::Acquire);
+        while next <= last {
+            thread::sleep(Self::NAP);
+            next = self.next.load(Ordering::Acquire);
+        }
+        while self.now() < next {
+            std::hint::spin_loop();
+        }
+        next
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Keeps the calling thread to the processor with this number among those that we may use: on the same one, two
