@@ -1,5 +1,6 @@
 //! The arguments as clap reads them; [`Flags`] is what the rest of the program sees.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -43,6 +44,15 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// Remove link and rules that earlier runs have left on this machine.
     Teardown(TeardownArgs),
+    /// Serve as NodeLocal DNSCache does, by node-cache's flags, Corefile and ConfigMap. -h after it lists the flags.
+    ///
+    /// The flags are also known without the command, and the program under the name node-cache.
+    #[command(name = "node-cache", disable_help_flag = true)]
+    NodeCache {
+        /// Flags with one dash or two, as in -localip 169.254.20.10; -check prints what would hold.
+        #[arg(value_name = "FLAGS", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -198,6 +208,7 @@ impl From<FlagArgs> for Flags {
                 Format::Json => LogFormat::Json,
             }),
             verbose: args.verbose,
+            pidfile: None,
         }
     }
 }

@@ -31,7 +31,7 @@ fn own_sections(command: &clap::Command) -> Roff {
     }
     roff.control("SH", ["SIGNALS"]);
     for (signal, what) in [
-        ("SIGHUP", "Reads the configuration again. One that is wrong changes nothing."),
+        ("SIGHUP, SIGUSR1", "Reads the configuration again. One that is wrong changes nothing."),
         ("SIGTERM, SIGINT", "Stops."),
     ] {
         roff.control("TP", []).text([bold(signal)]).text([roman(what)]);

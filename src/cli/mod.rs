@@ -10,6 +10,7 @@ mod completions;
 mod doctor;
 mod lab;
 mod man;
+mod node_cache;
 mod status;
 mod teardown;
 
@@ -23,7 +24,11 @@ use args::{Args, Command};
 
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let all: Vec<_> = std::env::args_os().collect();
+    if let Some(arguments) = node_cache::arguments(&all) {
+        return node_cache::node_cache(arguments);
+    }
+    let args = match Args::try_parse_from(all) {
         Ok(args) => args,
         Err(e) => {
             // Help and version come this way too. If nobody reads them, there is nobody to tell.
@@ -40,6 +45,7 @@ pub fn main() -> ExitCode {
         Some(Command::Status(args)) => status::status(&args.interface),
         Some(Command::Teardown(args)) => teardown::teardown(&args.interface, &args.node_address),
         Some(Command::Completions { shell }) => print(&completions::completions(shell)),
+        Some(Command::NodeCache { arguments }) => node_cache::node_cache(arguments),
         Some(Command::Man) => man::man().map_or_else(|e| failed(&e), |page| print(&page)),
     }
 }

@@ -19,6 +19,15 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, Wrong> {
     }
 }
 
+/// Where HTTP is served, as Go's programs write it: as [`parse_listen`], and `:PORT` is every address of the machine, of
+/// both families.
+pub fn parse_endpoint(text: &str) -> Result<SocketAddr, Wrong> {
+    match text.strip_prefix(':').and_then(number) {
+        Some(port) => Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        None => parse_listen(text),
+    }
+}
+
 /// A server of ours: `IP` or `IP:PORT`; without a port 53. IPv6 with a port stands in brackets.
 pub fn parse_server(text: &str) -> Result<SocketAddr, Wrong> {
     match parse(text) {
@@ -201,6 +210,14 @@ mod tests {
         for text in ["", "sixteen-letters-", "a b", "a/b", "..", "eth0:1"] {
             assert!(parse_interface(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_port_alone_is_every_address() {
+        let endpoint = |text: &str| parse_endpoint(text).map(|a| a.to_string()).ok();
+        assert_eq!(endpoint(":9253").as_deref(), Some("[::]:9253"));
+        assert_eq!(endpoint("0.0.0.0:9353").as_deref(), Some("0.0.0.0:9353"));
+        assert_eq!((endpoint(":"), endpoint(":x"), endpoint("9253")), (None, None, None));
     }
 
     #[test]

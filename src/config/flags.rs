@@ -1,6 +1,7 @@
 //! The command line's flags, typed, and what they do to the file: each replaces the key of its name.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use super::file::Written;
 use super::name::ZoneName;
@@ -39,6 +40,8 @@ pub struct Flags {
     pub log: Option<LogFormat>,
     /// `-v`: at least debug; `-vv`: trace.
     pub verbose: u8,
+    /// node-cache's `-pidfile FILE`. No key: a reload does not move it.
+    pub pidfile: Option<PathBuf>,
 }
 
 impl Flags {

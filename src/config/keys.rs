@@ -230,6 +230,11 @@ pub fn parse_firewall(text: &str) -> Result<FirewallKind, Wrong> {
     word("packet filter", text, FIREWALLS)
 }
 
+/// Reads what `-log` says.
+pub fn parse_log_format(text: &str) -> Result<LogFormat, Wrong> {
+    word("log format", text, FORMATS)
+}
+
 fn word<T: Copy>(what: &'static str, text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
     let known = words.iter().find(|(word, _)| *word == text).map(|&(_, value)| value);
     known.ok_or_else(|| Wrong::unknown(what, text, words.iter().map(|(word, _)| *word)))

@@ -26,6 +26,7 @@ mod fuzz;
 mod keys;
 mod kinds;
 mod name;
+pub mod node_cache;
 mod print;
 mod problem;
 mod quantity;
@@ -44,7 +45,9 @@ use std::path::{Path, PathBuf};
 pub use address::{parse_interface, parse_listen, parse_node};
 pub use flags::Flags;
 pub use fuzz::fuzz;
-pub use keys::{ADDRESSES, HTTP_LISTENERS, TXT, UPSTREAMS, parse_cache_size, parse_firewall, parse_link};
+pub use keys::{
+    ADDRESSES, HTTP_LISTENERS, TXT, UPSTREAMS, parse_cache_size, parse_firewall, parse_link, parse_log_format,
+};
 pub use name::ZoneName;
 pub use problem::{Note, Problem, Spot, Wrong};
 pub use source::Source;
@@ -86,6 +89,8 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// What was read and may not be what was meant: to be told.
     pub notes: Vec<Note>,
+    /// A Corefile whose variables were filled in, and the file that it is to be written to.
+    pub filled: Option<(PathBuf, String)>,
 }
 
 impl Config {
@@ -129,7 +134,7 @@ impl Config {
     }
 
     fn build(loaded: Loaded, flags: &Flags) -> Result<Self, Problem> {
-        let Loaded { origin, text, mut written, notes, files, has_root, port } = loaded;
+        let Loaded { origin, text, mut written, notes, files, filled, has_root, port } = loaded;
         flags.apply(&mut written);
         if has_root {
             complete(&mut written.zones);
@@ -145,7 +150,7 @@ impl Config {
             }
         })?;
         let zones = written.zones.into_iter().map(zone::WrittenZone::settle).collect();
-        Ok(Self { zones, files, notes, ..written.config })
+        Ok(Self { zones, files, notes, filled, ..written.config })
     }
 
     /// The defaults, without any zone.
@@ -161,6 +166,7 @@ impl Config {
             log: LogSettings::default(),
             files: Vec::new(),
             notes: Vec::new(),
+            filled: None,
         }
     }
 }
@@ -221,6 +227,22 @@ pub struct HttpListener {
     pub address: SocketAddr,
     /// The paths.
     pub paths: Vec<HttpPath>,
+}
+
+impl HttpListener {
+    /// Has these paths served at `address` too, by the listener that is there already if one is.
+    pub(crate) fn add(all: &mut Vec<Self>, address: SocketAddr, paths: &[HttpPath]) {
+        // Port 0 is another free port each time.
+        let same = all.iter_mut().find(|listener| listener.address == address && address.port() != 0);
+        match same {
+            Some(listener) => {
+                listener.paths.extend(paths);
+                listener.paths.sort_unstable();
+                listener.paths.dedup();
+            }
+            None => all.push(Self { address, paths: paths.to_vec() }),
+        }
+    }
 }
 
 /// What HTTP serves.

@@ -25,6 +25,11 @@ impl Wrong {
         Self { what: what.into(), hint: hint.into() }
     }
 
+    /// Names what it is about: a flag.
+    pub(super) fn of(self, name: &str) -> Self {
+        Self { what: format!("{name}: {}", self.what), ..self }
+    }
+
     /// A value that lies outside of its limits.
     pub fn bounds(value: impl fmt::Display, min: impl fmt::Display, max: impl fmt::Display) -> Self {
         Self::new(format!("{value} is out of bounds"), format!("give {min} to {max}"))
@@ -164,12 +169,13 @@ impl fmt::Display for Note {
 pub struct Problem {
     summary: String,
     excerpt: Option<String>,
+    from_config_map: bool,
 }
 
 impl Problem {
     /// A problem with no place in a text: `origin` is a file or a flag.
     pub fn new(origin: impl fmt::Display, what: impl fmt::Display) -> Self {
-        Self { summary: format!("{origin}: {what}"), excerpt: None }
+        Self { summary: format!("{origin}: {what}"), excerpt: None, from_config_map: false }
     }
 
     /// A problem at a place in `text`, the content of `origin`.
@@ -187,6 +193,7 @@ impl Problem {
         Self {
             summary: format!("{origin}:{line}:{column}: {what}"),
             excerpt: excerpt(source, line, column, wide),
+            from_config_map: false,
         }
     }
 
@@ -199,7 +206,18 @@ impl Problem {
         Self {
             summary: format!("{spot}: {what}"),
             excerpt: source.filter(fits).and_then(|source| excerpt(source, spot.line, column, 1)),
+            from_config_map: false,
         }
+    }
+
+    /// The same, of what node-cache counts as an error of its ConfigMaps.
+    pub(super) fn of_config_map(self) -> Self {
+        Self { from_config_map: true, ..self }
+    }
+
+    /// Whether node-cache would count it as an error of its ConfigMaps.
+    pub fn is_of_config_map(&self) -> bool {
+        self.from_config_map
     }
 
     /// The first line alone: where, what, and what to do.

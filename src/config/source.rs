@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::DNS;
 use super::corefile::{self, Around};
 use super::file::{self, Written};
+use super::node_cache::{self, Options};
 use super::problem::{Note, Problem};
+use super::{DNS, read};
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Source {
         /// Whether what cannot be honoured is told instead of refused.
         lenient: bool,
     },
+    /// node-cache's flags, and the files that they name.
+    NodeCache(Box<Options>),
 }
 
 impl Source {
@@ -49,6 +52,8 @@ pub(super) struct Loaded {
     pub notes: Vec<Note>,
     /// What was read, the text's own file first.
     pub files: Vec<PathBuf>,
+    /// What is to be written, and where.
+    pub filled: Option<(PathBuf, String)>,
     /// Whether zone `.` is there even if the text does not say so.
     pub has_root: bool,
     /// The port of DNS where none is named.
@@ -56,40 +61,68 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// Reads a text in TOML.
-    pub fn toml(text: String, origin: String) -> Result<Self, Problem> {
-        let written = file::read(&text, &origin)?;
-        Ok(Self { origin, text, written, notes: Vec::new(), files: Vec::new(), has_root: true, port: DNS })
-    }
-
     /// Reads what the source names.
     pub fn from(source: &Source) -> Result<Self, Problem> {
         match source {
             Source::Nothing => Self::toml(String::new(), "command line".to_owned()),
             Source::Toml(path) => {
-                let loaded = Self::toml(super::read(path)?, path.display().to_string())?;
+                let loaded = Self::toml(read(path)?, path.display().to_string())?;
                 Ok(Self { files: vec![path.clone()], ..loaded })
             }
             Source::Corefile { path, lenient } => {
                 let around = Around { lenient: *lenient, port: DNS, node: None };
-                Self::corefile(super::read(path)?, path, &around)
+                Self::corefile(read(path)?, path, &around).map(|(loaded, _)| loaded)
             }
+            Source::NodeCache(options) => node_cache::load(options, &|name| std::env::var(name).ok()),
         }
     }
 
-    /// Reads a text as a Corefile.
-    fn corefile(text: String, path: &Path, around: &Around) -> Result<Self, Problem> {
+    /// Reads a text in TOML.
+    pub fn toml(text: String, origin: String) -> Result<Self, Problem> {
+        let written = file::read(&text, &origin)?;
+        Ok(Self {
+            origin,
+            text,
+            written,
+            notes: Vec::new(),
+            files: Vec::new(),
+            filled: None,
+            has_root: true,
+            port: DNS,
+        })
+    }
+
+    /// Reads a text as a Corefile. The other text is that with its variables filled in.
+    pub fn corefile(text: String, path: &Path, around: &Around) -> Result<(Self, String), Problem> {
         let read = corefile::read(&text, path, around)?;
         let mut files = vec![path.to_owned()];
         files.extend(read.files.into_iter().filter(|file| file != path));
-        Ok(Self {
+        let loaded = Self {
             origin: path.display().to_string(),
             text,
             written: read.written,
             notes: read.notes,
             files,
+            filled: None,
             has_root: false,
             port: around.port,
-        })
+        };
+        Ok((loaded, read.text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_name_says_what_it_is() {
+        for name in ["Corefile", "/etc/coredns/Corefile", "Corefile.base", "my-COREFILE", "corefile.old"] {
+            let source = Source::file(name.into(), true);
+            assert_eq!(source, Source::Corefile { path: name.into(), lenient: true }, "{name}");
+        }
+        for name in ["sidestep.toml", "Corefile.toml", "/etc/Corefile/sidestep", "core.file", ""] {
+            assert_eq!(Source::file(name.into(), true), Source::Toml(name.into()), "{name}");
+        }
     }
 }

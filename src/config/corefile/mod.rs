@@ -52,7 +52,6 @@ pub(super) struct Read {
     /// Files that were imported, and folders that were looked through for them.
     pub files: Vec<PathBuf>,
     /// The text with its variables filled in and the stub domains below it: what node-cache would have written.
-    #[allow(dead_code, reason = "read where node-cache's flags are")]
     pub text: String,
 }
 
