@@ -9,7 +9,7 @@
 //! before anything else, which the kernel refuses when anybody is there.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -310,9 +310,30 @@ fn bind_tcp(address: SocketAddr, presence: Presence) -> io::Result<TcpListener> 
 /// # Errors
 /// What the kernel said.
 pub fn listen(address: SocketAddr, presence: Presence) -> io::Result<TcpListener> {
+    listen_alone(address, |socket| place(socket, address, presence))
+}
+
+/// As [`listen`], at this port of every address of the machine, of both families; on a machine without IPv6, of IPv4.
+///
+/// # Errors
+/// What the kernel said.
+pub fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
+    let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    listen_alone(both, |socket| socket.set_only_v6(false)).or_else(|error| match error.raw_os_error() {
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
+            listen_alone(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), |_| Ok(()))
+        }
+        _ => Err(error),
+    })
+}
+
+fn listen_alone(
+    address: SocketAddr,
+    place: impl FnOnce(&Socket) -> io::Result<()>,
+) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
-    place(&socket, address, presence)?;
+    place(&socket)?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -359,6 +380,17 @@ mod tests {
             assert_eq!(s.tcp.local_addr().unwrap(), address);
         }
         assert_eq!(sockets.len(), 3);
+    }
+
+    #[test]
+    fn a_listener_everywhere_is_found_by_both_families() {
+        let listener = listen_everywhere(0).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        if listener.local_addr().unwrap().is_ipv6() {
+            assert!(std::net::TcpStream::connect(("::1", port)).is_ok());
+        }
+        assert_eq!(listen_everywhere(port).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
