@@ -5,7 +5,7 @@
 //! watched for its own end, the directory that holds a link or the file for that one name, and the file itself for writes (a bind-mounted
 //! resolv.conf is written where no directory of ours sees it). After an event the chain is walked again,
 //! because what was replaced may lead elsewhere. Each directory is watched before it is looked into: what
-//! changes in between is an event, never a gap.
+//! changes in between is an event, never a gap. A path may be a folder's: then names that come and go are the change.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
@@ -38,7 +38,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches these files, which need not exist yet. Must be called inside of a tokio runtime with I/O.
+    /// Watches these files and folders, which need not exist yet. Must be called inside of a tokio runtime with I/O.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> io::Result<Self> {
         let events = Inotify::init()?.into_event_stream([0; BUFFER])?;
         let mut watch = Self { paths: Vec::new(), events, watched: HashMap::new(), pending: None };
@@ -177,8 +177,13 @@ impl Watch {
         Ok(())
     }
 
+    /// Watches what is at the end of a path: of a folder, which names come and go.
     fn file(&mut self, file: &Path) -> io::Result<()> {
         if file.is_dir() {
+            let names = WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVED_FROM | WatchMask::MOVED_TO;
+            if let Some(wd) = self.add(file, names | WatchMask::DELETE_SELF | WatchMask::MASK_ADD)? {
+                self.watched.insert(wd, None);
+            }
             return Ok(());
         }
         let mask = WatchMask::CLOSE_WRITE | WatchMask::MODIFY | WatchMask::ATTRIB | WatchMask::DELETE_SELF;
@@ -326,6 +331,23 @@ mod tests {
             fs::write(&two, "2").unwrap();
             assert!(quiet(watch).await, "what is no longer watched is not reported");
             notices(watch, "the new path", || fs::write(&three, "3").unwrap()).await;
+        });
+    }
+
+    #[test]
+    fn a_folder_tells_which_names_come_and_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("d");
+        let inside = folder.join("a.server");
+        runtime().block_on(async {
+            let watch = &mut Watch::new([folder.clone(), inside.clone()]).unwrap();
+            notices(watch, "the folder comes", || fs::create_dir(&folder).unwrap()).await;
+            notices(watch, "a name comes", || fs::write(folder.join("b.server"), "1").unwrap()).await;
+            notices(watch, "a file that was named", || fs::write(&inside, "1").unwrap()).await;
+            notices(watch, "it is written", || fs::write(&inside, "2").unwrap()).await;
+            notices(watch, "a name goes", || fs::remove_file(folder.join("b.server")).unwrap()).await;
+            fs::write(dir.path().join("x"), "").unwrap();
+            assert!(quiet(watch).await, "beside it is no matter");
         });
     }
 
