@@ -111,7 +111,16 @@ fn every_setting_survives_printing() {
         name = "Cluster.Local"
         upstreams = ["10.96.0.10", "udp://[2001:db8::1]:5353", "./a b/\"resolv\".conf"]
         transport = "tcp"
-        policy = "round-robin"
+        policy = "random"
+        tries = 2
+        failover = ["NXDOMAIN", "SERVFAIL"]
+        fail_fast = true
+        max_concurrent = 1000
+        max_fails = 0
+        probe_every = "500ms"
+        idle = "9s"
+        max_age = "31s"
+        try_timeout = "2s"
         cache_positive = false
         cache_negative = false
         keep_ttl = true

@@ -13,7 +13,8 @@ use futures_util::future::join_all;
 use sidestep::cache::{Entry, Rules};
 use sidestep::clock::Now;
 use sidestep::upstream::{
-    Ask, Counters, Failure, Group, Member, Policy, Server, Settings, TRIES, Transport, Upstreams,
+    Ask, Asking, Counters, Failure, Group, Member, Policy, Server, Settings, TRIES, Terms, Transport,
+    Upstreams,
 };
 use support::scripted::{Action, Order, Query, Scripted};
 use tokio::task::JoinSet;
@@ -42,6 +43,10 @@ impl Bench {
     }
 
     fn with(settings: Settings, policy: Policy, transport: Transport, servers: &[&Scripted]) -> Self {
+        Self::asking(settings, &policy.into(), transport, servers)
+    }
+
+    fn asking(settings: Settings, asking: &Asking, transport: Transport, servers: &[&Scripted]) -> Self {
         let upstreams = Upstreams::new(settings);
         let counters: Vec<_> = servers.iter().map(|_| Arc::new(Counters::default())).collect();
         let members: Vec<_> = servers
@@ -49,7 +54,11 @@ impl Bench {
             .zip(&counters)
             .map(|(s, c)| Member::new(Server { address: s.address, transport }, c.clone()))
             .collect();
-        Self { group: upstreams.group(&members, &[], policy), counters, _upstreams: upstreams }
+        Self {
+            group: upstreams.group(&members, &[], asking, &Arc::default()),
+            counters,
+            _upstreams: upstreams,
+        }
     }
 
     async fn ask(&self, name: &str) -> Result<Vec<u8>, Failure> {
@@ -405,7 +414,7 @@ fn nobody_answers() {
             let reply = bench.group.ask(&ask("name.test"), began + ms(600)).await;
             assert_eq!(reply, Err(Failure::Timeout));
             assert!((ms(590)..ms(3000)).contains(&began.elapsed()), "{:?}", began.elapsed());
-            assert!(bench.counters[0].sent.get() <= TRIES as u64);
+            assert!(bench.counters[0].sent.get() <= TRIES.max as u64);
             assert_eq!(bench.counters[0].outstanding.get(), 0);
             assert_eq!(bench.counters[0].taken_out.get(), 1);
         }
@@ -679,11 +688,11 @@ fn a_server_that_no_group_names_is_forgotten_and_others_stay() {
         let members: Vec<_> = [&kept, &gone]
             .map(|s| Member::new(Server { address: s.address, transport: Transport::Tcp }, Arc::default()))
             .into();
-        let old = upstreams.group(&members, &[], Policy::RoundRobin);
+        let old = upstreams.group(&members, &[], &Policy::RoundRobin.into(), &Arc::default());
         for _ in 0..4 {
             old.ask(&ask("name.test"), Instant::now() + ms(1000)).await.unwrap();
         }
-        let new = upstreams.group(&members[..1], &[], Policy::RoundRobin);
+        let new = upstreams.group(&members[..1], &[], &Policy::RoundRobin.into(), &Arc::default());
         drop(old);
         new.ask(&ask("name.test"), Instant::now() + ms(1000)).await.unwrap();
         until("the end of its connection", || gone.open_connections() == 0).await;
@@ -718,7 +727,8 @@ fn with_reserve(settings: Settings, servers: &[&Scripted], reserve: &[&Scripted]
         let tcp = |s: &&Scripted| Server { address: s.address, transport: Transport::Tcp };
         servers.iter().map(|s| Member::new(tcp(s), Arc::default())).collect()
     };
-    let group = upstreams.group(&members(servers), &members(reserve), Policy::RoundRobin);
+    let group =
+        upstreams.group(&members(servers), &members(reserve), &Policy::RoundRobin.into(), &Arc::default());
     (group, upstreams)
 }
 
@@ -798,4 +808,203 @@ fn the_reserve_is_no_place_for_a_hedge() {
         }
         assert_eq!((server.asked("slow.test"), reserve.seen().len()), (2, 0));
     });
+}
+
+/// What a zone says about how its servers are asked.
+mod asking {
+    use super::*;
+
+    fn bench(asking: Asking, servers: &[&Scripted]) -> Bench {
+        Bench::asking(unhedged(), &Asking { policy: Policy::Ordered, ..asking }, Transport::Tcp, servers)
+    }
+
+    fn on(terms: Terms) -> Asking {
+        Asking { terms, ..Asking::default() }
+    }
+
+    fn rcode_of(reply: Result<Vec<u8>, Failure>) -> u8 {
+        reply.unwrap()[3] & 15
+    }
+
+    fn says(rcode: u8) -> Scripted {
+        Scripted::start(Order::AtOnce, move |_| vec![Action::Rcode(rcode)])
+    }
+
+    fn silent() -> Scripted {
+        Scripted::start(Order::AtOnce, |_| vec![Action::Silence])
+    }
+
+    #[test]
+    fn anybody_is_asked() {
+        worker(async {
+            let servers = [Scripted::good(), Scripted::good()];
+            let bench = Bench::with(unhedged(), Policy::Random, Transport::Udp, &[&servers[0], &servers[1]]);
+            for i in 0..40 {
+                bench.good(&format!("n{i}.test")).await;
+            }
+            let sent: Vec<_> = bench.counters.iter().map(|c| c.sent.get()).collect();
+            assert!(sent.iter().all(|&n| n > 0) && sent.iter().sum::<u64>() == 40, "{sent:?}");
+            let order: Vec<_> = (0..40).map(|i| servers[0].asked(&format!("n{i}.test"))).collect();
+            assert!(order.windows(2).any(|two| two[0] == two[1]), "not in turns: {order:?}");
+        });
+    }
+
+    #[test]
+    fn the_next_server_is_asked_for_the_response_codes_that_the_zone_names() {
+        worker(async {
+            let good = Scripted::good();
+            for (failover, said, heard) in [
+                (vec![], 2, 2),
+                (vec![2], 2, 0),
+                (vec![5], 2, 2),
+                (vec![3], 3, 0),
+                (Asking::default().failover, 3, 3),
+                (Asking::default().failover, 1, 0),
+            ] {
+                let first = says(said);
+                let case = format!("{failover:?} {said}");
+                let bench = bench(Asking { failover, ..Asking::default() }, &[&first, &good]);
+                assert_eq!(rcode_of(bench.ask("a.test").await), heard, "{case}");
+                assert_eq!(bench.counters[1].sent.get(), u64::from(said != heard), "{case}");
+            }
+            let (nxdomain, refused) = (says(3), says(5));
+            let all = Asking { failover: vec![3, 5], ..Asking::default() };
+            assert_eq!(rcode_of(bench(all, &[&refused, &nxdomain]).ask("a.test").await), 3, "the best of it");
+        });
+    }
+
+    #[test]
+    fn a_server_without_edns_is_asked_again_without_it_whatever_the_zone_names() {
+        worker(async {
+            let old = Scripted::start(Order::AtOnce, |query| match query.has_opt() {
+                true => {
+                    let mut message = query.message.clone();
+                    message[2] |= 0x80;
+                    message[3] = 1;
+                    message.truncate(message.len() - 11 - 4); // OPT with our keepalive
+                    message[11] = 0;
+                    vec![Action::Message(message)]
+                }
+                false => vec![Action::Answer],
+            });
+            bench(Asking { failover: vec![], ..Asking::default() }, &[&old]).good("a.test").await;
+        });
+    }
+
+    #[test]
+    fn a_query_is_sent_as_often_as_the_zone_says() {
+        worker(async {
+            let (silent, good) = (silent(), Scripted::good());
+            let settings = Settings { try_timeout: ms(100), ..unhedged() };
+            for (tries, answered) in [(1, false), (2, true)] {
+                let asking = Asking { tries, policy: Policy::Ordered, ..Asking::default() };
+                let bench = Bench::asking(settings, &asking, Transport::Udp, &[&silent, &good]);
+                let reply = bench.group.ask(&ask("a.test"), Instant::now() + ms(500)).await;
+                assert_eq!(reply.is_ok(), answered, "{tries}");
+                assert_eq!(bench.counters.iter().map(|c| c.sent.get()).sum::<u64>(), tries as u64);
+            }
+        });
+    }
+
+    #[test]
+    fn a_zone_has_times_of_its_own() {
+        worker(async {
+            let (silent, good) = (silent(), Scripted::good());
+            let patient = on(Terms { try_timeout: Some(ms(100)), ..Terms::default() });
+            let begun = Instant::now();
+            bench(patient, &[&silent, &good]).good("a.test").await;
+            assert!(begun.elapsed() < ms(600), "not 1500 ms: {:?}", begun.elapsed());
+
+            let short = Terms { idle: Some(ms(200)), ..Terms::default() };
+            let idle = bench(on(short), &[&good]);
+            let aged = bench(on(Terms { max_age: Some(ms(200)), ..Terms::default() }), &[&good]);
+            idle.good("b.test").await;
+            aged.good("c.test").await;
+            sleep(ms(500)).await;
+            assert_eq!([&idle, &aged].map(|b| b.counters[0].connections.get()), [0, 0]);
+        });
+    }
+
+    #[test]
+    fn zones_share_a_servers_connections_if_their_terms_are_the_same() {
+        worker(async {
+            let server = Scripted::good();
+            let upstreams = Upstreams::new(unhedged());
+            let member =
+                || Member::new(Server { address: server.address, transport: Transport::Tcp }, Arc::default());
+            let other = on(Terms { max_fails: 1, ..Terms::default() });
+            let mut groups = Vec::new();
+            for (asking, connections) in [
+                (Asking::default(), 1),
+                (Asking { failover: vec![], max_concurrent: 9, ..Asking::default() }, 1),
+                (other.clone(), 2),
+                (other, 2),
+            ] {
+                let group = upstreams.group(&[member()], &[], &asking, &Arc::default());
+                good(&group, "a.test").await;
+                groups.push(group);
+                assert_eq!(server.connections().len(), connections);
+            }
+        });
+    }
+
+    #[test]
+    fn a_zone_says_after_how_many_failures_a_server_is_out() {
+        worker(async {
+            let mut dead = Scripted::good();
+            dead.kill();
+            for (max_fails, taken_out) in [(0, 0), (1, 1), (3, 1)] {
+                let bench = bench(on(Terms { max_fails, ..Terms::default() }), &[&dead]);
+                for i in 0..4 {
+                    assert!(bench.ask(&format!("n{i}.test")).await.is_err());
+                    assert_eq!(
+                        bench.group.is_out(),
+                        taken_out == 1 && i + 1 >= max_fails,
+                        "{max_fails}: {i}"
+                    );
+                }
+                assert_eq!(bench.counters[0].taken_out.get(), taken_out);
+                assert_eq!(bench.counters[0].out.get(), taken_out);
+                let counters = bench.counters[0].clone();
+                drop(bench);
+                sleep(ms(20)).await;
+                assert_eq!(counters.out.get(), 0, "nobody asks it any more");
+            }
+        });
+    }
+
+    #[test]
+    fn while_all_are_out_a_question_may_fail_at_once_and_a_probe_brings_them_back() {
+        worker(async {
+            let mut server = Scripted::good();
+            server.kill();
+            let terms = Terms { max_fails: 1, probe_every: Some(ms(150)), ..Terms::default() };
+            let bench = bench(Asking { fail_fast: true, terms, ..Asking::default() }, &[&server]);
+            assert_eq!(bench.ask("a.test").await, Err(Failure::Network));
+            for _ in 0..10 {
+                assert_eq!(bench.ask("a.test").await, Err(Failure::Out));
+            }
+            assert_eq!(bench.counters[0].sent.get(), 1, "nobody is asked");
+            let _back = Scripted::start_at(server.address, Order::AtOnce, |_| vec![Action::Answer]);
+            sleep(ms(160)).await;
+            bench.good("a.test").await;
+            assert!(!bench.group.is_out());
+        });
+    }
+
+    #[test]
+    fn a_zone_has_so_many_questions_open_and_no_more() {
+        worker(async {
+            let slow = Scripted::start(Order::AtOnce, |_| vec![Action::Wait(ms(150)), Action::Answer]);
+            let bench = bench(Asking { max_concurrent: 3, ..Asking::default() }, &[&slow]);
+            let (_, ()) = tokio::join!(bench.many("slow", 3), async {
+                sleep(ms(30)).await;
+                for _ in 0..5 {
+                    assert_eq!(bench.ask("a.test").await, Err(Failure::Busy));
+                }
+            });
+            assert_eq!(slow.asked("a.test"), 0);
+            bench.good("a.test").await;
+        });
+    }
 }

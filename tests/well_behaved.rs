@@ -67,7 +67,7 @@ async fn answer(transport: Transport, owner: &str, rtype: RecordType) -> (Messag
     let counters = Arc::new(Counters::default());
     let upstreams = Upstreams::new(Settings::default());
     let members = [Member::new(Server { address, transport }, Arc::clone(&counters))];
-    let group = upstreams.group(&members, &[], Policy::default());
+    let group = upstreams.group(&members, &[], &Policy::default().into(), &Arc::default());
     let deadline = Instant::now() + Duration::from_secs(3);
     let reply = group.ask(&ask(owner, rtype), deadline).await.expect("an answer");
     let entry = Entry::from_reply(&reply, &Rules::default(), Now::read()).expect("a message");

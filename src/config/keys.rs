@@ -13,7 +13,7 @@ use super::{Config, HttpListener, HttpPath, LogFormat, LogLevel};
 use crate::cache::{prefetch, ttl};
 use crate::limit::Limit;
 use crate::node::{self, FirewallKind, LinkKind};
-use crate::upstream::{Policy, Transport};
+use crate::upstream::{Asking, Policy, Transport};
 use crate::{cache, listen, resolve, upstream};
 
 /// Addresses that we answer on. Each costs every worker a UDP and a TCP socket.
@@ -33,6 +33,20 @@ const POLICIES: &[(&str, Policy)] = &[
     ("ordered", Policy::Ordered),
     ("round-robin", Policy::RoundRobin),
     ("least-outstanding", Policy::LeastOutstanding),
+    ("random", Policy::Random),
+];
+/// Response codes that say that there is no data, or none here (RFC 1035 section 4.1.1, RFC 2136 section 2.2).
+const RCODES: &[(&str, u8)] = &[
+    ("FORMERR", 1),
+    ("SERVFAIL", 2),
+    ("NXDOMAIN", 3),
+    ("NOTIMP", 4),
+    ("REFUSED", 5),
+    ("YXDOMAIN", 6),
+    ("YXRRSET", 7),
+    ("NXRRSET", 8),
+    ("NOTAUTH", 9),
+    ("NOTZONE", 10),
 ];
 const PATHS: &[(&str, HttpPath)] =
     &[("/metrics", HttpPath::Metrics), ("/health", HttpPath::Health), ("/ready", HttpPath::Ready)];
@@ -175,7 +189,7 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     keys.key("listen", &List(Address, ZONE_ADDRESSES), &mut z.listen)?;
     keys.key("upstreams", &List(target, UPSTREAMS), &mut z.upstreams)?;
     keys.key("transport", &Word(TRANSPORTS), &mut z.transport)?;
-    keys.key("policy", &Word(POLICIES), &mut z.policy)?;
+    asking(&mut z.asking, keys)?;
     let s = &mut z.rules;
     keys.key("ttl_max", &Ttl(ttl::TTL_MAX), &mut s.ttl_max)?;
     keys.key("ttl_min", &Ttl(ttl::TTL_MIN), &mut s.ttl_min)?;
@@ -197,6 +211,20 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     keys.key("stale_ttl", &Auto(Ttl(resolve::STALE_TTL)), &mut t.stale_ttl)?;
     keys.key("failure_ttl", &Auto(Time(resolve::times::ZONE_FAILURE_TTL)), &mut t.failure_ttl)?;
     keys.key("failure_ttl_max", &Auto(Time(resolve::FAILURE_TTL_MAX)), &mut t.failure_ttl_max)
+}
+
+fn asking(a: &mut Asking, keys: &mut impl Keys) -> Result<(), Fault> {
+    keys.key("policy", &Word(POLICIES), &mut a.policy)?;
+    keys.key("tries", &Count(upstream::TRIES), &mut a.tries)?;
+    keys.key("failover", &List(Word(RCODES), upstream::asking::FAILOVER), &mut a.failover)?;
+    keys.key("fail_fast", &Switch, &mut a.fail_fast)?;
+    keys.key("max_concurrent", &Count(upstream::asking::MAX_CONCURRENT), &mut a.max_concurrent)?;
+    let t = &mut a.terms;
+    keys.key("max_fails", &Count(upstream::health::FAILURES), &mut t.max_fails)?;
+    keys.key("probe_every", &Auto(Time(upstream::health::PROBE_EVERY)), &mut t.probe_every)?;
+    keys.key("idle", &Auto(Time(upstream::IDLE)), &mut t.idle)?;
+    keys.key("max_age", &Auto(Time(upstream::MAX_AGE)), &mut t.max_age)?;
+    keys.key("try_timeout", &Auto(Time(upstream::TRY)), &mut t.try_timeout)
 }
 
 /// An element of `http.serve` while it is read.

@@ -6,7 +6,7 @@ use super::name::ZoneName;
 use super::target::{Target, WrittenTarget};
 use crate::cache::Rules;
 use crate::resolve::{OwnTimes, Zone};
-use crate::upstream::{Policy, Transport};
+use crate::upstream::{Asking, Transport};
 
 /// A `[[zone]]` section, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub struct ZoneConfig {
     pub listen: Vec<SocketAddr>,
     /// Whom to ask.
     pub upstreams: Vec<Target>,
-    /// Who is asked first.
-    pub policy: Policy,
+    /// How they are asked.
+    pub asking: Asking,
     /// How its answers are kept.
     pub rules: Rules,
     /// How long stale data and failures count, where that is not as everywhere.
@@ -59,8 +59,8 @@ pub(super) struct WrittenZone {
     pub upstreams: Vec<WrittenTarget>,
     /// For upstreams that leave it open.
     pub transport: Option<Transport>,
-    /// Who is asked first.
-    pub policy: Policy,
+    /// How they are asked.
+    pub asking: Asking,
     /// How its answers are kept.
     pub rules: Rules,
     /// Its own times.
@@ -86,7 +86,7 @@ impl WrittenZone {
             display: name.text().to_owned(),
             listen: self.listen,
             upstreams: self.upstreams.iter().map(|target| target.settle(self.transport)).collect(),
-            policy: self.policy,
+            asking: self.asking,
             rules: self.rules,
             times: self.times,
         }
@@ -107,7 +107,7 @@ impl From<&ZoneConfig> for WrittenZone {
             listen: zone.listen.clone(),
             upstreams: zone.upstreams.iter().map(WrittenTarget::from).collect(),
             transport: zone.upstreams.iter().find_map(transport),
-            policy: zone.policy,
+            asking: zone.asking.clone(),
             rules: zone.rules.clone(),
             times: zone.times,
         }

@@ -42,7 +42,7 @@ use crate::clock::Now;
 use crate::count::{Counter, Gauge};
 use crate::limit::Limit;
 use crate::upstream::{Ask, Failure, Upstreams};
-use crate::wire::{answer, extended_error};
+use crate::wire::{answer, extended_error, rcode};
 use flights::{Flights, Joined, Opened};
 use reply::{Desk, Manner, Outcome};
 
@@ -246,6 +246,9 @@ impl Resolver {
     async fn fly(self: Rc<Self>, miss: Miss) {
         let deadline = self.routes.borrow().snapshot.resolve.deadline;
         let stale_after = miss.route.times.stale_after;
+        if miss.route.group.is_out() {
+            miss.route.counters.all_out.bump();
+        }
         let start = Instant::now();
         let exchange = miss.route.group.ask(&miss.ask, start + deadline);
         let outcome = match &miss.stale {
@@ -283,16 +286,25 @@ impl Resolver {
     fn land(&self, miss: &Miss, outcome: Result<Vec<u8>, Failure>, now: Now) {
         let waiters = self.flights.borrow_mut().land(&miss.key);
         self.counters.flights.down();
-        if outcome == Err(Failure::Timeout) {
-            waiters.iter().for_each(|waiter| waiter.counters.timeouts.bump());
+        for waiter in &waiters {
+            match outcome {
+                Err(Failure::Timeout) => waiter.counters.timeouts.bump(),
+                Err(Failure::Busy) => waiter.counters.concurrent_limit.bump(),
+                _ => {}
+            }
         }
-        let limited = outcome == Err(Failure::Limit);
-        miss.route.heard(outcome.is_ok());
+        let limited = matches!(outcome, Err(Failure::Limit | Failure::Busy));
+        // A limit of our own says nothing about the servers either.
+        if !limited {
+            miss.route.heard(outcome.is_ok());
+        }
         let entry = match outcome {
             Ok(reply) => Entry::from_reply(&reply, &miss.route.rules, now).ok(),
-            Err(failure) => reply::failure_entry(&miss.question(), extended_error_of(failure), now),
+            Err(failure) => {
+                reply::failure_entry(&miss.question(), code_of(failure), extended_error_of(failure), now)
+            }
         }
-        .or_else(|| reply::failure_entry(&miss.question(), extended_error::OTHER, now))
+        .or_else(|| reply::failure_entry(&miss.question(), rcode::SERVFAIL, extended_error::OTHER, now))
         .map(Arc::new);
         let Some(entry) = entry else { return };
         if answer::is_answer(entry.rcode()) {
@@ -347,11 +359,16 @@ fn shown(name: &[u8]) -> String {
     Name::read(&mut BinDecoder::new(name)).map_or_else(|_| name.escape_ascii().to_string(), |n| n.to_ascii())
 }
 
+/// What the client hears: REFUSED says that it is asked of too much, SERVFAIL that the answer could not be had.
+fn code_of(failure: Failure) -> u16 {
+    if failure == Failure::Busy { rcode::REFUSED } else { rcode::SERVFAIL }
+}
+
 /// RFC 8914 section 4.
 fn extended_error_of(failure: Failure) -> u16 {
     match failure {
-        Failure::Timeout => extended_error::NO_REACHABLE_AUTHORITY,
+        Failure::Timeout | Failure::Out => extended_error::NO_REACHABLE_AUTHORITY,
         Failure::Network => extended_error::NETWORK_ERROR,
-        Failure::Limit => extended_error::OTHER,
+        Failure::Limit | Failure::Busy => extended_error::OTHER,
     }
 }

@@ -122,14 +122,13 @@ pub fn stale_error(entry: &Entry) -> u16 {
     }
 }
 
-/// The upstream's words where there were none: SERVFAIL with an extended error, as an entry, so that it is
+/// The upstream's words where there were none: a response code with an extended error, as an entry, so that it is
 /// remembered and given out like any other failure. `question` is in wire format.
-pub fn failure_entry(question: &[u8], error: u16, now: Now) -> Option<Entry> {
+pub fn failure_entry(question: &[u8], code: u16, error: u16, now: Now) -> Option<Entry> {
     let mut buffer = [0; 512];
     let header = Header { id: 0, flags: 0, counts: [0; 4] };
     let edns = Some(Edns { udp_size: 512, dnssec_ok: false });
     let question = Question::read(question).ok()?;
-    let len =
-        answer::write_code(&mut buffer, header, Some(question), edns, 512, rcode::SERVFAIL, Some(error))?;
+    let len = answer::write_code(&mut buffer, header, Some(question), edns, 512, code, Some(error))?;
     Entry::from_reply(&buffer[..len], &crate::cache::Rules::default(), now).ok()
 }

@@ -18,7 +18,7 @@ use crate::count::{Counter, Gauge, Histogram};
 use crate::limit::Limit;
 use crate::resolve::{self, OwnTimes, Times};
 use crate::upstream::outage::Outage;
-use crate::upstream::{self, Group, Member, Policy, Server, Upstreams};
+use crate::upstream::{self, Asking, Group, Member, Places, Server, Upstreams};
 use crate::wire::name;
 
 /// Zones in a configuration.
@@ -42,8 +42,10 @@ pub struct Zone {
     /// Indices into [`Snapshot::servers`]: the addresses behind the names of its services, as last heard. Where
     /// there are any, they are asked, and `servers` are the reserve.
     pub pods: Vec<usize>,
-    /// Who is asked first.
-    pub policy: Policy,
+    /// How they are asked.
+    pub asking: Asking,
+    /// The places of its questions, for all workers.
+    pub places: Arc<Places>,
     /// How its answers are kept.
     pub rules: cache::Rules,
     /// Its own times.
@@ -236,7 +238,7 @@ impl Routes {
             let [servers, reserve] = snapshot
                 .ranks(zone)
                 .map(|rank| -> Vec<_> { rank.into_iter().map(|entry| entry.member(worker)).collect() });
-            let group = upstreams.group(&servers, &reserve, zone.policy);
+            let group = upstreams.group(&servers, &reserve, &zone.asking, &zone.places);
             for (&listener, counters) in zone.listeners.iter().zip(&zone.counters[worker]) {
                 views[listener].0.push(Rc::new(Route {
                     id: zone.id,
@@ -301,6 +303,11 @@ pub struct ZoneCounters {
     pub prefetches: Counter,
     /// Queries answered SERVFAIL because nothing came within the deadline.
     pub timeouts: Counter,
+    /// Queries refused because [`MAX_CONCURRENT`](upstream::asking::MAX_CONCURRENT) was reached, or answered with
+    /// stale data instead.
+    pub concurrent_limit: Counter,
+    /// Questions that came up while every server was out.
+    pub all_out: Counter,
     /// Time from the receipt of a batch to its answers being sent, for hits.
     pub hit_latency: Histogram,
     /// Time from the receipt of a query to its answer being sent, for misses.

@@ -109,7 +109,7 @@ async fn leave_out(loops: impl Future<Output = Vec<Option<Server>>>, supervisor:
 /// These servers in their order. What is asked here counts for no worker.
 pub(super) fn group<'s>(upstreams: &Upstreams, servers: impl Iterator<Item = &'s ServerEntry>) -> Group {
     let members: Vec<_> = servers.map(|entry| entry.silent_member(Arc::default())).collect();
-    upstreams.group(&members, &[], Policy::Ordered)
+    upstreams.group(&members, &[], &Policy::Ordered.into(), &Arc::default())
 }
 
 /// A question of our own.

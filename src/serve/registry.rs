@@ -12,7 +12,7 @@ use crate::node::rules::UPSTREAM_MARK;
 use crate::resolve::zones::{LoopProbe, ServerEntry, ServiceCounters};
 use crate::resolve::{Snapshot, Zone, ZoneCounters};
 use crate::upstream::outage::Outage;
-use crate::upstream::{self, Server};
+use crate::upstream::{self, Places, Server};
 
 /// What is remembered from one snapshot to the next.
 pub struct Registry {
@@ -39,6 +39,7 @@ struct KnownZone {
     counters: Vec<Vec<Arc<ZoneCounters>>>,
     services: Arc<ServiceCounters>,
     outage: Arc<Outage>,
+    places: Arc<Places>,
 }
 
 struct KnownServer {
@@ -181,6 +182,7 @@ impl Registry {
             counters: (0..self.workers).map(|_| new(listeners.len())).collect(),
             services: Arc::default(),
             outage: Arc::default(),
+            places: Arc::default(),
         });
         if known.asks != asks || known.id == u32::MAX {
             known.id = self.next_id;
@@ -196,7 +198,8 @@ impl Registry {
             display: zone.display.clone(),
             servers: servers_at,
             pods: pods_at,
-            policy: zone.policy,
+            asking: zone.asking.clone(),
+            places: Arc::clone(&known.places),
             rules: zone.rules.clone(),
             times: zone.times,
             counters: known.counters.clone(),

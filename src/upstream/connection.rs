@@ -428,6 +428,7 @@ impl Drop for Pending {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::asking::Terms;
     use super::super::{Counters, Member, Server, Transport};
     use super::*;
 
@@ -439,7 +440,10 @@ mod tests {
             let server = Server { address: listener.local_addr().unwrap(), transport: Transport::Tcp };
             for mark in [None, Some(0x54)] {
                 let counters = Arc::new(Counters::default());
-                let standing = Standing::new(&Member { mark, ..Member::new(server, counters.clone()) });
+                let standing = Standing::new(
+                    &Member { mark, ..Member::new(server, counters.clone()) },
+                    &Terms::default(),
+                );
                 let stream = connect(&standing, &Settings::default()).await.unwrap();
                 let marked = socket2::SockRef::from(&stream).mark().unwrap();
                 let refused = (0, u64::from(mark.is_some())); // without CAP_NET_ADMIN

@@ -69,6 +69,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use super::super::asking::Terms;
     use super::super::{Ask, Counters, Member, Server};
     use super::*;
 
@@ -87,7 +88,10 @@ mod tests {
             });
             for mark in [None, Some(0x54)] {
                 let counters = Arc::new(Counters::default());
-                let standing = Standing::new(&Member { mark, ..Member::new(server, counters.clone()) });
+                let standing = Standing::new(
+                    &Member { mark, ..Member::new(server, counters.clone()) },
+                    &Terms::default(),
+                );
                 let socket = UdpSocket::bind(any(server.address)).await.unwrap();
                 let waited = attempt(&standing, &query, &socket);
                 assert!(tokio::time::timeout(Duration::from_millis(10), waited).await.is_err());

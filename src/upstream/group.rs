@@ -2,14 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
+use rand::seq::SliceRandom;
 use tokio::time::{Instant, sleep_until};
 
 use super::hedges::Hedges;
 use super::server::Upstream;
 use super::way::{Stop, Way};
-use super::{Ask, Failure, Policy, Settings};
+use super::{Ask, Asking, Failure, Places, Policy, Settings};
 
 /// The servers of one zone; cheap to clone.
 #[derive(Clone, Debug)]
@@ -17,25 +19,21 @@ pub struct Group(Rc<Inner>);
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    members: Vec<Rc<Upstream>>,
+    pub(super) members: Vec<Rc<Upstream>>,
     /// For when none of the members can be asked.
-    reserve: Vec<Rc<Upstream>>,
-    policy: Policy,
+    pub(super) reserve: Vec<Rc<Upstream>>,
+    pub(super) asking: Asking,
+    /// Those of the zone.
+    pub(super) places: Arc<Places>,
     /// Whose turn it is.
-    turn: Cell<usize>,
+    pub(super) turn: Cell<usize>,
     pub(super) settings: Rc<Cell<Settings>>,
     pub(super) hedges: Rc<RefCell<Hedges>>,
 }
 
 impl Group {
-    pub(super) fn new(
-        members: Vec<Rc<Upstream>>,
-        reserve: Vec<Rc<Upstream>>,
-        policy: Policy,
-        settings: Rc<Cell<Settings>>,
-        hedges: Rc<RefCell<Hedges>>,
-    ) -> Self {
-        Self(Rc::new(Inner { members, reserve, policy, turn: Cell::new(0), settings, hedges }))
+    pub(super) fn new(inner: Inner) -> Self {
+        Self(Rc::new(inner))
     }
 
     /// Whether every server is out, the reserve too.
@@ -48,9 +46,14 @@ impl Group {
     /// The reply is as it came (its OPT record included), checked to be one to this question. It is an
     /// error (SERVFAIL, REFUSED and the like) or truncated only if all who could be asked gave no better.
     pub async fn ask(&self, ask: &Ask, deadline: Instant) -> Result<Vec<u8>, Failure> {
+        let Asking { max_concurrent, fail_fast, .. } = self.0.asking;
+        let place = (max_concurrent > 0).then(|| self.0.places.take(max_concurrent));
+        if place.as_ref().is_some_and(Option::is_none) {
+            return Err(Failure::Busy);
+        }
         let mut way = Way::new(&self.0, ask);
         if !way.next() {
-            return Err(Failure::Network);
+            return Err(if fail_fast { Failure::Out } else { Failure::Network });
         }
         let alarm = sleep_until(way.alarm().min(deadline));
         tokio::pin!(alarm);
@@ -78,11 +81,17 @@ impl Group {
 }
 
 impl Inner {
+    /// What holds for this zone now.
+    pub(super) fn settings(&self) -> Settings {
+        self.asking.terms.over(self.settings.get())
+    }
+
     /// Who is asked, and in which order: those that are not out, by the policy, and behind them the reserve. If
-    /// all are out, the reserve takes their place; if that is out too, everybody is asked.
+    /// all are out, the reserve takes their place; if that is out too, everybody is asked, or nobody
+    /// where the zone wants that.
     pub(super) fn order(&self) -> Vec<Stop<'_>> {
         let (mut first, mut last) = (usable(&self.members), usable(&self.reserve));
-        if first.is_empty() && last.is_empty() {
+        if first.is_empty() && last.is_empty() && !self.asking.fail_fast {
             (first, last) = (self.members.iter().collect(), self.reserve.iter().collect());
         } else if first.is_empty() {
             (first, last) = (last, first);
@@ -96,11 +105,14 @@ impl Inner {
 
     /// Puts servers into the order of the policy.
     fn arrange(&self, servers: &mut [&Rc<Upstream>], turn: usize) {
-        if self.policy == Policy::Ordered || servers.len() < 2 {
+        if self.asking.policy == Policy::Ordered || servers.len() < 2 {
             return;
         }
+        if self.asking.policy == Policy::Random {
+            return servers.shuffle(&mut rand::rng());
+        }
         servers.rotate_left(turn % servers.len());
-        if self.policy == Policy::LeastOutstanding {
+        if self.asking.policy == Policy::LeastOutstanding {
             servers.sort_by_key(|m| m.standing.outstanding()); // stable: among equals the turn decides
         }
     }
@@ -113,8 +125,6 @@ fn usable(servers: &[Rc<Upstream>]) -> Vec<&Rc<Upstream>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::connection::Lost;
     use super::super::{Counters, Member, Server, Transport, Upstreams};
     use super::*;
@@ -134,7 +144,8 @@ mod tests {
             let group = Upstreams::new(settings).group(
                 &[Member::new(server, counters.clone())],
                 &[],
-                Policy::Ordered,
+                &Policy::Ordered.into(),
+                &Arc::default(),
             );
             let (ahead, behind) = (ask(b"\x01a\0"), ask(b"\x01b\0"));
             let (mut ahead, mut behind) = (Way::new(&group.0, &ahead), Way::new(&group.0, &behind));

@@ -9,17 +9,26 @@
 use std::time::Duration;
 
 use crate::clock::Now;
+use crate::limit::Limit;
 
-/// Failures in a row after which a server is out.
-pub const FAILURES: u32 = 3;
+/// Failures in a row after which a server is out; 0: it never is.
+pub const FAILURES: Limit<u32> = Limit::new(0, 3, 1000);
 /// How long a server that has just gone out is left alone.
 pub const BACKOFF: Duration = Duration::from_secs(1);
 /// How long it is left alone at most.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// How long a server that is out is left alone each time, where that is not to grow. A probe is a client's query and
+/// costs it some patience: not too often.
+pub const PROBE_EVERY: Limit<Duration> =
+    Limit::new(Duration::from_millis(100), BACKOFF, Duration::from_secs(300));
 
 /// What a server's last tries say about it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Health {
+    /// See [`FAILURES`].
+    max_fails: u32,
+    /// How long it is left alone: at first, and at most.
+    backoff: [Duration; 2],
     /// Failures since the last answer.
     failures: u32,
     /// When the last failure was counted.
@@ -34,7 +43,19 @@ struct Out {
     probe_at: Now,
 }
 
+impl Default for Health {
+    fn default() -> Self {
+        Self::new(FAILURES.default, None)
+    }
+}
+
 impl Health {
+    /// A server of which nothing is known; see [`FAILURES`] and [`PROBE_EVERY`].
+    pub fn new(max_fails: u32, probe_every: Option<Duration>) -> Self {
+        let backoff = probe_every.map_or([BACKOFF, BACKOFF_MAX], |every| [every; 2]);
+        Self { max_fails, backoff, failures: 0, failed_at: None, out: None }
+    }
+
     /// Whether the server may be asked: it is not out, or a probe is due.
     pub fn usable(&self, now: Now) -> bool {
         self.out.as_ref().is_none_or(|out| out.probe_at <= now)
@@ -51,7 +72,7 @@ impl Health {
         if let Some(out) = &mut self.out
             && out.probe_at <= now
         {
-            out.backoff = (out.backoff * 2).min(BACKOFF_MAX);
+            out.backoff = (out.backoff * 2).min(self.backoff[1]);
             out.probe_at = now + out.backoff;
         }
     }
@@ -64,10 +85,11 @@ impl Health {
         }
         self.failed_at = Some(now);
         self.failures = self.failures.saturating_add(1);
-        if self.out.is_some() || self.failures < FAILURES {
+        if self.out.is_some() || self.max_fails == 0 || self.failures < self.max_fails {
             return false;
         }
-        self.out = Some(Out { backoff: BACKOFF, probe_at: now + BACKOFF });
+        let [first, _] = self.backoff;
+        self.out = Some(Out { backoff: first, probe_at: now + first });
         true
     }
 
@@ -122,6 +144,24 @@ mod tests {
         assert!(health.answered());
         assert!(health.usable(START) && !health.is_out());
         assert!(!health.failed(START, START), "the count starts anew");
+    }
+
+    #[test]
+    fn a_zone_says_how_many_failures_and_how_often_it_is_probed() {
+        let every = Duration::from_millis(500);
+        let mut health = Health::new(1, Some(every));
+        assert!(health.failed(START, START), "the first one takes it out");
+        let mut now = START;
+        for _ in 0..5 {
+            now = now + every;
+            assert!(!health.usable(now - Duration::from_millis(1)) && health.usable(now));
+            health.asking(now);
+        }
+        let mut never = Health::new(0, None);
+        for second in 0..100 {
+            let now = START + Duration::from_secs(second);
+            assert!(!never.failed(now, now) && never.usable(now));
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ const KEEPALIVE: u16 = 11;
 pub const FORMERR: u8 = 1;
 /// SERVFAIL: the server could not find out.
 pub const SERVFAIL: u8 = 2;
+/// NXDOMAIN: there is no such name.
+pub const NXDOMAIN: u8 = 3;
 /// NOTIMP: the server does not do this kind of query.
 pub const NOTIMP: u8 = 4;
 /// REFUSED: the server will not say.

@@ -2,7 +2,7 @@
 //!
 //! Everything here lives on one worker's thread. [`Upstreams`] holds what the worker knows of its servers; a
 //! [`Group`] is the servers of one zone, and [`Group::ask`] is the way in. [`group`] holds the loop,
-//! `way` what one query does in it, [`server`] one server and its connections, [`connection`] (and `queue`) one TCP connection, [`datagram`] UDP,
+//! [`asking`] how a zone wants it, `way` what one query does in it, [`server`] one server and its connections, [`connection`] (and `queue`) one TCP connection, [`datagram`] UDP,
 //! [`standing`], [`health`] and [`rtt`] what we think of a server, [`message`] the bytes.
 //!
 //! # Decisions
@@ -34,6 +34,7 @@
 //! **An abandoned query keeps its place.** When nobody waits for a reply any more, its id stays taken on its
 //! connection until the reply came: the server is still busy with it, and its late reply is a sign of life.
 
+pub mod asking;
 pub mod connection;
 pub mod datagram;
 pub mod group;
@@ -56,11 +57,12 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use asking::{Asking, Places, TRIES, Terms};
 pub use group::Group;
-pub use way::TRIES;
 
 use crate::count::{Counter, Gauge, Histogram};
 use crate::limit::Limit;
+use group::Inner;
 use hedges::Hedges;
 use outage::Outage;
 use server::Upstream;
@@ -123,6 +125,8 @@ pub enum Policy {
     /// Whoever has the fewest of our questions open.
     #[default]
     LeastOutstanding,
+    /// Anybody.
+    Random,
 }
 
 /// TCP connections to one server, per worker.
@@ -204,7 +208,7 @@ pub struct Counters {
     pub truncated: Counter,
     /// Times this server was taken out because it did not answer.
     pub taken_out: Counter,
-    /// 1 while it is out.
+    /// Whether it is out: one for each of the [`Terms`] on which zones ask it.
     pub out: Gauge,
     /// Connections opened.
     pub opened: Counter,
@@ -244,8 +248,12 @@ pub enum Failure {
     Timeout,
     /// Every server refused or dropped the connection: extended error 23, Network Error (RFC 8914).
     Network,
+    /// Every server is out, and the zone wants nobody to be asked then: extended error 22, No Reachable Authority.
+    Out,
     /// A limit of our own was reached ([`DATAGRAMS`]): extended error 0, Other (RFC 8914).
     Limit,
+    /// As many questions of the zone as may be are open ([`asking::MAX_CONCURRENT`]).
+    Busy,
 }
 
 /// One worker's upstreams: what it knows of its servers and its connections to them, shared by all zones
@@ -255,7 +263,7 @@ pub struct Upstreams {
     settings: Rc<Cell<Settings>>,
     hedges: Rc<RefCell<Hedges>>,
     /// Weak: a server that no group names any more goes away with the last group that does.
-    known: RefCell<HashMap<Server, Weak<Upstream>>>,
+    known: RefCell<HashMap<(Server, Terms), Weak<Upstream>>>,
 }
 
 impl Upstreams {
@@ -271,23 +279,39 @@ impl Upstreams {
 
     /// The group of these servers; those of the `reserve` are asked only when none of the others can be. A
     /// server that another living group names keeps its connections, its health and its counters (so pass the
-    /// same counters for the same server); make the new groups before dropping the old ones.
-    pub fn group(&self, servers: &[Member], reserve: &[Member], policy: Policy) -> Group {
+    /// same counters for the same server); make the new groups before dropping the old ones. `places` are those of
+    /// the zone.
+    pub fn group(
+        &self,
+        servers: &[Member],
+        reserve: &[Member],
+        asking: &Asking,
+        places: &Arc<Places>,
+    ) -> Group {
+        let terms = asking.terms();
         self.known.borrow_mut().retain(|_, upstream| upstream.strong_count() > 0);
-        let members: Vec<_> = servers.iter().map(|member| self.upstream(member)).collect();
-        let mut reserve: Vec<_> = reserve.iter().map(|member| self.upstream(member)).collect();
+        let members: Vec<_> = servers.iter().map(|member| self.upstream(member, terms)).collect();
+        let mut reserve: Vec<_> = reserve.iter().map(|member| self.upstream(member, terms)).collect();
         reserve.retain(|r| !members.iter().any(|m| Rc::ptr_eq(m, r)));
-        Group::new(members, reserve, policy, self.settings.clone(), self.hedges.clone())
+        Group::new(Inner {
+            members,
+            reserve,
+            asking: asking.clone(),
+            places: Arc::clone(places),
+            turn: Cell::default(),
+            settings: self.settings.clone(),
+            hedges: self.hedges.clone(),
+        })
     }
 
-    fn upstream(&self, member: &Member) -> Rc<Upstream> {
+    fn upstream(&self, member: &Member, terms: Terms) -> Rc<Upstream> {
         let mut known = self.known.borrow_mut();
-        if let Some(upstream) = known.get(&member.server).and_then(Weak::upgrade) {
+        if let Some(upstream) = known.get(&(member.server, terms)).and_then(Weak::upgrade) {
             upstream.standing.mark.set(member.mark);
             return upstream;
         }
-        let upstream = Rc::new(Upstream::new(member, self.settings.clone()));
-        known.insert(member.server, Rc::downgrade(&upstream));
+        let upstream = Rc::new(Upstream::new(member, terms, self.settings.clone()));
+        known.insert((member.server, terms), Rc::downgrade(&upstream));
         upstream
     }
 }

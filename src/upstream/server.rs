@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::task::spawn_local;
 
+use super::asking::Terms;
 use super::connection::{Connection, Lost, Reply};
 use super::message::{self, Query};
 use super::standing::Standing;
@@ -22,6 +23,7 @@ pub struct Upstream {
     /// What we think of it.
     pub standing: Rc<Standing>,
     settings: Rc<Cell<Settings>>,
+    terms: Terms,
     /// For a UDP server these are for truncated answers.
     connections: RefCell<Vec<Rc<Connection>>>,
     /// UDP sockets that are open.
@@ -45,18 +47,24 @@ impl Begun {
 
 impl Upstream {
     /// A server that has not been asked yet.
-    pub fn new(member: &Member, settings: Rc<Cell<Settings>>) -> Self {
+    pub fn new(member: &Member, terms: Terms, settings: Rc<Cell<Settings>>) -> Self {
         Self {
-            standing: Rc::new(Standing::new(member)),
+            standing: Rc::new(Standing::new(member, &terms)),
             settings,
+            terms,
             connections: RefCell::default(),
             datagrams: Rc::default(),
         }
     }
 
+    /// What holds for it now.
+    fn settings(&self) -> Settings {
+        self.terms.over(self.settings.get())
+    }
+
     /// After this long a query counts as slow.
     pub fn slow_after(&self) -> Duration {
-        self.standing.rtt().slow_after(self.settings.get().try_timeout)
+        self.standing.rtt().slow_after(self.settings().try_timeout)
     }
 
     /// Asks. Connections in `avoid` carry this question already, and are used only if there is no other way.
@@ -155,7 +163,7 @@ impl Upstream {
     }
 
     fn open(&self) -> Rc<Connection> {
-        let settings = self.settings.get();
+        let settings = self.settings();
         let judged = self.standing.server.transport == Transport::Tcp;
         let connection = Rc::new(Connection::new(self.standing.clone(), judged, &settings));
         spawn_local(connection.clone().run(settings));

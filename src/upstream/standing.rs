@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::asking::Terms;
 use super::health::Health;
 use super::outage::Outage;
 use super::rtt::Rtt;
@@ -34,13 +35,13 @@ pub struct Standing {
 
 impl Standing {
     /// A server of which nothing is known.
-    pub fn new(member: &Member) -> Self {
+    pub fn new(member: &Member, terms: &Terms) -> Self {
         Self {
             server: member.server,
             counters: Arc::clone(&member.counters),
             outage: member.outage.clone(),
             mark: Cell::new(member.mark),
-            health: RefCell::default(),
+            health: RefCell::new(Health::new(terms.max_fails, terms.probe_every)),
             rtt: RefCell::default(),
             heard: Cell::default(),
             outstanding: Cell::default(),
@@ -82,7 +83,7 @@ impl Standing {
         self.rtt.borrow_mut().sample(took, alone);
         self.heard.set(Some(Instant::now()));
         if self.health.borrow_mut().answered() {
-            self.counters.out.set(0);
+            self.counters.out.down();
             if self.outage.as_ref().is_some_and(|outage| outage.ends()) {
                 tracing::info!(server = %self.server, "upstream answers again");
             }
@@ -114,10 +115,19 @@ impl Standing {
         let now = Now::read();
         if self.health.borrow_mut().failed(now - began.elapsed(), now) {
             self.counters.taken_out.bump();
-            self.counters.out.set(1);
+            self.counters.out.up();
             if self.outage.as_ref().is_some_and(|outage| outage.begins()) {
                 tracing::warn!(server = %self.server, why, "upstream taken out; others are asked first");
             }
+        }
+    }
+}
+
+impl Drop for Standing {
+    /// Nobody asks it any more.
+    fn drop(&mut self) {
+        if self.is_out() {
+            self.counters.out.down();
         }
     }
 }

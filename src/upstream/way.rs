@@ -11,13 +11,11 @@ use tokio::time::Instant;
 
 use super::connection::{Connection, Lost, Reply};
 use super::group::Inner;
-use super::message::{self, FORMERR, NOTIMP, Query, REFUSED, SERVFAIL};
+use super::message::{self, FORMERR, Query};
 use super::rtt::PATIENCE_MIN;
 use super::server::Upstream;
-use super::{Ask, Failure, Transport};
+use super::{Ask, Failure, TRIES, Transport};
 
-/// How often one query is sent, in all and to whomever.
-pub const TRIES: usize = 4;
 /// Deaths of a connection under one query, after which it is not sent again.
 const DEATHS: usize = 2;
 /// How often one query that is stuck behind a slow one is sent elsewhere, on top of [`TRIES`].
@@ -91,7 +89,7 @@ struct Try {
 impl<'a> Way<'a> {
     /// The way of `ask` begins; nothing is sent yet.
     pub fn new(group: &'a Inner, ask: &Ask) -> Self {
-        let settings = group.settings.get();
+        let settings = group.settings();
         group.hedges.borrow_mut().earn(settings.hedge_percent);
         let order = group.order();
         let mut way = Self {
@@ -122,9 +120,9 @@ impl<'a> Way<'a> {
     /// Whether one more try may go out. The second bound is for servers that break a connection before
     /// anything was sent on it.
     fn may_try(&self) -> bool {
-        self.tries.len() - self.unsent - self.rescues < TRIES
+        self.tries.len() - self.unsent - self.rescues < self.group.asking.tries
             && self.deaths < DEATHS
-            && self.tries.len() < TRIES + RESCUES + self.order.len()
+            && self.tries.len() < TRIES.max + RESCUES + self.order.len()
     }
 
     /// Tries the server that was asked least, the earlier one first. The reserve's turn comes when every other
@@ -141,9 +139,9 @@ impl<'a> Way<'a> {
     }
 
     fn begin(&mut self, stop: usize, query: Query) {
-        let max = self.group.settings.get().try_timeout;
+        let max = self.group.settings().try_timeout;
         let avoid = self.carriers();
-        let doubled = 1 << (self.tries.len() - self.rescues).min(TRIES);
+        let doubled = 1 << (self.tries.len() - self.rescues).min(TRIES.max);
         let at = &mut self.order[stop];
         at.asked += 1;
         let standing = &at.upstream.standing;
@@ -177,13 +175,13 @@ impl<'a> Way<'a> {
         let (stop, edns) = (replied.stop, replied.edns);
         let reserve = self.order[stop].reserve;
         self.order[stop].upstream.standing.used(&reply, replied.began.elapsed());
-        let poorness = poorness(&reply);
-        if poorness == 0 {
-            return Some(reply);
-        }
+        let poorness = poorness(self.group, &reply);
         // RFC 6891 section 6.2.2: it may not know EDNS.
         let knows_no_edns = edns && message::rcode(&reply) == FORMERR && !message::has_opt(&reply);
-        if self.best.as_ref().is_none_or(|best| poorness < self::poorness(best)) {
+        if poorness == 0 && !knows_no_edns {
+            return Some(reply);
+        }
+        if self.best.as_ref().is_none_or(|best| poorness < self::poorness(self.group, best)) {
             self.best = Some(reply);
         }
         if knows_no_edns && self.may_try() {
@@ -302,7 +300,7 @@ impl<'a> Way<'a> {
             return; // more than one is under way already
         }
         let first = self.tries.first().map_or(0, |t| t.stop);
-        let percent = self.group.settings.get().hedge_percent;
+        let percent = self.group.settings().hedge_percent;
         let counters = &self.order[first].upstream.standing.counters;
         if self.group.hedges.borrow_mut().spend(percent) {
             counters.hedges.bump();
@@ -345,15 +343,13 @@ impl Chance {
     }
 }
 
-/// How little a reply says: 0 for an answer, then truncated ones, then errors, then nonsense.
-fn poorness(reply: &[u8]) -> u8 {
-    match message::rcode(reply) {
-        SERVFAIL => 2,
-        REFUSED => 3,
-        NOTIMP => 4,
-        FORMERR => 5,
-        _ if message::is_truncated(reply) => 1,
-        _ if !message::is_whole(reply) => 6,
-        _ => 0,
+/// How little a reply says: 0 for an answer, then truncated ones, then what other servers are to be asked for, then
+/// nonsense.
+fn poorness(group: &Inner, reply: &[u8]) -> u8 {
+    match group.asking.poorness(message::rcode(reply)) {
+        Some(poorness) => poorness,
+        None if message::is_truncated(reply) => 1,
+        None if !message::is_whole(reply) => u8::MAX,
+        None => 0,
     }
 }

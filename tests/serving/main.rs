@@ -1,6 +1,7 @@
 //! The whole program against a scripted upstream: what clients see, what upstreams see, what it costs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may stop")]
 
+mod asking;
 mod client;
 mod edns;
 mod flights;

@@ -150,6 +150,8 @@ pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
         stale,
         prefetches,
         timeouts,
+        concurrent_limit,
+        all_out,
         hit_latency,
         miss_latency,
     } = counters;
@@ -163,6 +165,12 @@ pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
         Family::counter("stale_answers", "Queries answered with stale data (RFC 8767)", stale),
         Family::counter("prefetches", "Refreshes ahead of expiry", prefetches),
         Family::counter("timeouts", "Queries answered SERVFAIL as nothing came in time", timeouts),
+        Family::counter(
+            "max_concurrent_rejects",
+            "Queries refused, or answered with stale data, because max_concurrent was reached",
+            concurrent_limit,
+        ),
+        Family::counter("all_out_questions", "Questions that came up while every upstream was out", all_out),
         Family::histogram("hit_duration", "Time from receiving a hit's batch to its answers", hit_latency),
         Family::histogram("miss_duration", "Time from receiving a miss to its answer", miss_latency),
     ]

@@ -206,9 +206,9 @@ fn both_formats_are_well_formed_when_nothing_and_when_everything_is_counted() {
 #[test]
 fn every_name_is_there_from_the_start() {
     // Dashboards and alerts rely on this list: a change to it belongs into the change log.
-    let expected = "answers cache_bytes cache_entries cache_evictions cache_limit_bytes coalesced_misses \
+    let expected = "all_out_questions answers cache_bytes cache_entries cache_evictions cache_limit_bytes coalesced_misses \
         dropped_packets failure_hits flights hit_duration_seconds hits http_accepted_connections http_accept_failures \
-        http_closed_connections http_connections limit_reached local_answers misses miss_duration_seconds \
+        http_closed_connections http_connections limit_reached local_answers max_concurrent_rejects misses miss_duration_seconds \
         node_checks node_fallbacks node_repairs node_rules prefetches queries reloads resident_memory_bytes \
         service_addresses service_limit_reached service_refreshes stale_answers start_time_seconds \
         tcp_accepted_connections tcp_closed_connections tcp_connections timeouts udp_send_failures \

@@ -1,0 +1,69 @@
+//! What a zone says about how its upstreams are asked, as clients hear it.
+
+use std::time::{Duration, Instant};
+
+use crate::client::{edns_query, query};
+use crate::program::{Program, config, wait_for};
+use crate::support::message::*;
+use crate::support::scripted::{Action, Order, Scripted};
+
+#[test]
+fn a_zone_with_all_its_places_taken_refuses_and_remembers_nothing() {
+    let upstream = Scripted::start(Order::AtOnce, |query| {
+        let wait = if query.name.starts_with("slow") { 500 } else { 0 };
+        vec![Action::Wait(Duration::from_millis(wait)), Action::Answer]
+    });
+    // Two workers: the places are for both together.
+    let config = config(&upstream, "", "max_concurrent = 4").replace("workers = 1", "workers = 2");
+    let program = Program::start(&config);
+    let slow: Vec<_> = (0..4).map(|_| program.udp()).collect();
+    slow.iter().enumerate().for_each(|(i, udp)| udp.send(&query(1, &format!("slow{i}.test"), 1)));
+    wait_for("all on their way", || program.metric("flights") == 4.0);
+    for i in 0..8 {
+        let answer = program.udp().ask(&edns_query(1, &format!("n{i}.test"), 1, 1232, &[]));
+        assert_eq!((rcode(&answer), extended_errors(&answer)), (5, vec![0]));
+    }
+    assert_eq!(program.metric("max_concurrent_rejects_total{zone=\".\"}"), 8.0);
+    slow.iter().for_each(|udp| assert_eq!(rcode(&udp.receive()), 0));
+    wait_for("the places are given back", || program.metric("flights") == 0.0);
+    assert_eq!(rcode(&program.udp().ask(&query(1, "n0.test", 1))), 0, "and nothing is remembered of it");
+}
+
+#[test]
+fn while_all_upstreams_are_out_clients_may_hear_so_at_once() {
+    let mut upstream = Scripted::good();
+    let program =
+        Program::start(&config(&upstream, "", "fail_fast = true\nmax_fails = 1\nprobe_every = \"1s\""));
+    upstream.kill();
+    let ask = |name: &str| {
+        let start = Instant::now();
+        let answer = program.udp().ask(&edns_query(1, name, 1, 1232, &[]));
+        ((rcode(&answer), extended_errors(&answer)), start.elapsed())
+    };
+    assert_eq!(ask("first.test").0, (2, vec![23]), "the connection was refused");
+    let (heard, took) = ask("second.test");
+    assert_eq!(heard, (2, vec![22]), "nobody was asked");
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    assert!(program.metric("all_out_questions_total{zone=\".\"}") >= 1.0);
+    let _back = Scripted::start_at(upstream.address, Order::AtOnce, |_| vec![Action::Answer]);
+    let mut tries = 0;
+    wait_for("a probe", || {
+        tries += 1;
+        ask(&format!("n{tries}.test")).0.0 == 0
+    });
+}
+
+#[test]
+fn an_error_is_for_the_client_where_the_zone_says_so() {
+    let upstream = Scripted::start(Order::AtOnce, |query| match query.name.ends_with("test") {
+        true => vec![Action::Rcode(2)],
+        false => vec![Action::Answer],
+    });
+    let good = Scripted::good();
+    for (failover, heard) in [("[]", 2), ("[\"SERVFAIL\"]", 0)] {
+        let both = format!("\"{}\", \"{}\"", upstream.address, good.address);
+        let keys = format!("policy = \"ordered\"\nfailover = {failover}");
+        let config = config(&upstream, "", &keys).replace(&format!("\"{}\"", upstream.address), &both);
+        assert_eq!(rcode(&Program::start(&config).udp().ask(&query(1, "a.test", 1))), heard, "{failover}");
+    }
+}
