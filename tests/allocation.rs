@@ -94,7 +94,7 @@ fn a_hit_neither_allocates_nor_frees() {
             for query in [&stale, &failed] {
                 let failure = negative(&question("stale.test", 1), 2, &[], &[]);
                 let failure = Arc::new(Entry::from_reply(&failure, &Rules::default(), now).unwrap());
-                road.front.resolver.cache.fail(&road.key(query), failure, TIMES, now);
+                road.front.resolver.cache.fail(&road.key(query), failure, &Rules::default(), TIMES, now);
             }
             let chaos = ask("refused.test");
             let mut transfer = chaos.clone();

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidestep::cache::{Cache, Entry, FailureTimes, Key, Kind, Look, Prefetch, Rules};
+use sidestep::cache::{Cache, Entry, FailureTimes, Key, Kind, Look, Prefetch, Rules, Share};
 use sidestep::clock::Now;
 use support::message::*;
 
@@ -199,7 +199,7 @@ fn negatives_are_stale_only_where_that_is_wanted() {
 #[test]
 fn after_a_failed_refresh_stale_data_is_served_at_once_for_a_while() {
     let (cache, key) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules());
-    cache.fail(&key, failure(), TIMES, at(70));
+    cache.fail(&key, failure(), &rules(), TIMES, at(70));
     assert!(matches!(cache.look(&key, &rules(), at(70)), Look::Stale { at_once: true, .. }));
     assert!(matches!(cache.look(&key, &rules(), at(99)), Look::Stale { at_once: true, .. }));
     assert!(
@@ -211,7 +211,7 @@ fn after_a_failed_refresh_stale_data_is_served_at_once_for_a_while() {
 #[test]
 fn a_failure_never_hides_data() {
     let (cache, key) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules());
-    cache.fail(&key, failure(), TIMES, at(55));
+    cache.fail(&key, failure(), &rules(), TIMES, at(55));
     assert!(is_fresh(&cache.look(&key, &rules(), at(56))), "a failed refresh ahead of expiry");
     assert!(matches!(cache.look(&key, &rules(), at(61)), Look::Stale { at_once: true, .. }));
     let day = 60 + 86_400;
@@ -225,13 +225,13 @@ fn failures_in_a_row_last_twice_as_long_up_to_the_longest() {
     let key = key(&cache, "www.example");
     let mut now = 0;
     for lasts in [1, 2, 4, 8, 16, 30, 30] {
-        cache.fail(&key, failure(), TIMES, at(now));
+        cache.fail(&key, failure(), &rules(), TIMES, at(now));
         assert!(matches!(cache.look(&key, &rules(), at(now + lasts - 1)), Look::Failed(_)), "{lasts}");
         now += lasts;
         assert!(matches!(cache.look(&key, &rules(), at(now)), Look::Unknown), "{lasts}");
     }
     now += 60;
-    cache.fail(&key, failure(), TIMES, at(now));
+    cache.fail(&key, failure(), &rules(), TIMES, at(now));
     assert!(
         matches!(cache.look(&key, &rules(), at(now + 1)), Look::Unknown),
         "not in a row: one second again"
@@ -242,13 +242,13 @@ fn failures_in_a_row_last_twice_as_long_up_to_the_longest() {
 fn an_answer_ends_a_row_of_failures() {
     let cache = Cache::new(1 << 20);
     let key = key(&cache, "www.example");
-    cache.fail(&key, failure(), TIMES, at(0));
-    cache.fail(&key, failure(), TIMES, at(1));
+    cache.fail(&key, failure(), &rules(), TIMES, at(0));
+    cache.fail(&key, failure(), &rules(), TIMES, at(1));
     let no_stale = Rules { stale_for: Duration::ZERO, ..rules() };
     let answer = Entry::from_reply(&reply(&q(1), &[a(1, 1)]), &no_stale, at(3)).unwrap();
     cache.store(&key, Arc::new(answer), &rules());
     assert!(is_fresh(&cache.look(&key, &rules(), at(3))));
-    cache.fail(&key, failure(), TIMES, at(4));
+    cache.fail(&key, failure(), &rules(), TIMES, at(4));
     assert!(matches!(cache.look(&key, &rules(), at(5)), Look::Unknown), "one second again");
 }
 
@@ -366,7 +366,7 @@ fn bytes_are_given_back_to_the_last_one() {
     let sizes: Vec<_> = (0..3)
         .map(|_| {
             cache.store(&key, Arc::new(entry(&reply(&q(1), &[a(60, 1)]))), &rules());
-            cache.fail(&key, failure(), TIMES, at(61));
+            cache.fail(&key, failure(), &rules(), TIMES, at(61));
             cache.figures().bytes
         })
         .collect();
@@ -451,5 +451,77 @@ fn keys_of_other_zones_flags_and_types_are_not_found() {
         let mut key = Key::of_name(&name("WWW.Example"));
         key.complete(cache.seed(), zone, rtype, class, dnssec_ok, checking_disabled);
         assert_eq!(is_fresh(&cache.look(&key, &rules(), at(1))), found);
+    }
+}
+
+/// What a zone has of a full cache.
+mod shares {
+    use super::*;
+
+    fn sharing(positive: Option<u32>, negative: Option<u32>) -> Rules {
+        Rules { share: Share { positive, negative }, ..rules() }
+    }
+
+    fn key_in(cache: &Cache, zone: u32, text: &str, rtype: u16) -> Key {
+        let mut key = Key::of_name(&name(text));
+        key.complete(cache.seed(), zone, rtype, 1, false, false);
+        key
+    }
+
+    /// Stores `count` answers of a zone, and as many NXDOMAINs, which come at `at(came)` and live for 60 s.
+    fn fill(cache: &Cache, zone: u32, count: usize, rules: &Rules, came: u64) {
+        for i in 0..count {
+            let owner = format!("n{i}.example");
+            for (rtype, message) in [
+                (1, reply(&question(&owner, 1), &[a(60, 1)])),
+                (2, negative(&question(&owner, 2), 3, &[], &[soa("example", 60, 60)])),
+            ] {
+                let entry = Entry::from_reply(&message, rules, at(came)).expect("a reply");
+                cache.store(&key_in(cache, zone, &owner, rtype), Arc::new(entry), rules);
+            }
+        }
+    }
+
+    /// Zone 0 with so many entries of each kind by these rules, then a flood in zone 1 by those.
+    fn flooded(count: usize, zone: &Rules, flood: &Rules, came: u64) -> Cache {
+        let cache = Cache::new(1 << 20);
+        fill(&cache, 0, count, zone, 0);
+        assert_eq!(cache.entries_of(0), [count as u64; 2], "there is room for all");
+        fill(&cache, 1, 10_000, flood, came);
+        let figures = cache.figures();
+        assert!(figures.bytes <= figures.limit && figures.bytes > figures.limit * 9 / 10, "{figures:?}");
+        let [zero, one] = [cache.entries_of(0), cache.entries_of(1)].map(|e| e[0] + e[1]);
+        assert_eq!(zero + one, figures.entries);
+        cache
+    }
+
+    #[test]
+    fn a_flood_in_one_zone_leaves_another_its_share() {
+        assert_eq!(flooded(100, &rules(), &rules(), 1).entries_of(0), [0, 0], "without a share");
+        let share = sharing(Some(400), Some(400));
+        assert_eq!(flooded(100, &share, &rules(), 1).entries_of(0), [100, 100]);
+        assert_eq!(flooded(100, &share, &sharing(Some(80), Some(80)), 1).entries_of(0), [100, 100]);
+        assert_eq!(flooded(100, &sharing(Some(400), None), &rules(), 1).entries_of(0), [100, 0]);
+        assert_eq!(flooded(100, &sharing(None, Some(400)), &rules(), 1).entries_of(0), [0, 100]);
+    }
+
+    #[test]
+    fn what_is_beyond_the_share_goes_like_all_else() {
+        let [answers, others] = flooded(600, &sharing(Some(80), Some(160)), &rules(), 1).entries_of(0);
+        assert_eq!((answers, others), (80, 160));
+    }
+
+    #[test]
+    fn what_can_no_longer_be_served_has_no_share() {
+        let share = Rules { stale_for: Duration::ZERO, ..sharing(Some(400), Some(400)) };
+        assert_eq!(flooded(100, &share, &rules(), 59).entries_of(0), [100, 100]);
+        assert_eq!(flooded(100, &share, &rules(), 61).entries_of(0), [0, 0]);
+    }
+
+    #[test]
+    fn shares_that_no_cache_has_room_for_are_all_cut() {
+        let all = sharing(Some(1_000_000), Some(1_000_000));
+        let cache = flooded(600, &all, &all, 1);
+        assert!(cache.entries_of(1)[0] > 600, "who asks now has room: {:?}", cache.entries_of(1));
     }
 }

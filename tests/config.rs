@@ -124,6 +124,8 @@ fn every_setting_survives_printing() {
         cache_positive = false
         cache_negative = false
         keep_ttl = true
+        share_positive = 9984
+        share_negative = 100
         prefetch_hits = 7
         prefetch_gap = "1m"
         prefetch_percent = 20

@@ -73,6 +73,11 @@ impl Key {
     }
 }
 
+/// The zone of a whole key.
+pub(super) fn zone(key: &[u8]) -> u32 {
+    key.get(HASH..).and_then(<[u8]>::first_chunk).map_or(u32::MAX, |four| u32::from_ne_bytes(*four))
+}
+
 /// Hands on the hash that a key carries in its first eight bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Prehashed(u64);

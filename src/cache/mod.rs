@@ -1,4 +1,5 @@
-//! The answers we keep: one budget of bytes for all zones, the least recently used go first.
+//! The answers we keep: one budget of bytes for all zones, the least recently used go first, those of zones that have
+//! no more than their [share] last.
 //!
 //! The store is split into [`SHARDS`] by the keys' hashes, each behind a lock of its own that is held for a
 //! look-up or a store and never across a system call. What is found is handed out as a counted reference, so
@@ -10,6 +11,7 @@
 pub mod entry;
 pub mod key;
 pub mod prefetch;
+pub mod share;
 pub mod ttl;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +26,8 @@ pub use key::Key;
 use key::Prehashed;
 pub use prefetch::Prefetch;
 use prefetch::Uses;
+pub use share::Share;
+use share::{Class, Tally};
 pub use ttl::{Kind, Rules};
 
 /// Bytes for all answers together.
@@ -33,6 +37,8 @@ pub const SHARDS: usize = 8;
 /// Bytes that a slot takes beside its key and message: the slot, the list node and the table's share, the
 /// entry's head with its counts, and what the allocator adds to each of the four pieces.
 const OVERHEAD: usize = size_of::<Slot>() + size_of::<Entry>() + 16 + 32 + 24 + 4 * 8;
+/// Entries that are passed over for their zone's share before one goes all the same: looking for a victim is bounded.
+const PASSED_OVER: usize = 64;
 /// An answer's refresh is not asked for again within this time.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -108,6 +114,7 @@ pub struct Figures {
 #[derive(Debug)]
 struct Shard {
     slots: LruCache<Box<[u8]>, Slot, Prehashed>,
+    tally: Tally,
     bytes: usize,
     limit: usize,
     evictions: u64,
@@ -132,6 +139,19 @@ impl Slot {
     fn cost(&self, key: &[u8]) -> usize {
         let failure = self.failure.as_ref().map_or(0, |f| f.reply.size() + size_of::<Entry>() + 16);
         OVERHEAD + key.len() + self.answer.as_ref().map_or(0, |e| e.size()) + failure
+    }
+
+    fn class(&self) -> Class {
+        match &self.answer {
+            Some(entry) if entry.kind() == Kind::Positive => Class::Positive,
+            _ => Class::Negative,
+        }
+    }
+
+    /// Whether there is something in it that may still be served.
+    fn is_of_use(&self, now: Now) -> bool {
+        let (answer, failure) = (self.answer.as_ref(), self.failure.as_ref());
+        answer.is_some_and(|entry| entry.is_usable(now)) || failure.is_some_and(|failure| now < failure.until)
     }
 
     fn look(&mut self, prefetch: &Prefetch, now: Now) -> Look {
@@ -162,6 +182,7 @@ impl Cache {
         let limit = usize::try_from(size).unwrap_or(usize::MAX) / SHARDS;
         let shard = || Shard {
             slots: LruCache::unbounded_with_hasher(Prehashed::default()),
+            tally: Tally::default(),
             bytes: 0,
             limit,
             evictions: 0,
@@ -190,12 +211,13 @@ impl Cache {
         let before = shard.take(key);
         if entry.cacheable() {
             let uses = before.map_or_else(Uses::default, |slot| slot.uses.of_the_next(&rules.prefetch));
-            shard.put(key, Slot { answer: Some(entry), uses, ..Slot::default() });
+            let now = entry.came();
+            shard.put(key, Slot { answer: Some(entry), uses, ..Slot::default() }, &rules.share, now);
         }
     }
 
     /// Remembers that asking failed with `reply`; an answer that may still be served stays.
-    pub fn fail(&self, key: &Key, reply: Arc<Entry>, times: FailureTimes, now: Now) {
+    pub fn fail(&self, key: &Key, reply: Arc<Entry>, rules: &Rules, times: FailureTimes, now: Now) {
         let mut shard = self.shard(key);
         let before = shard.take(key).unwrap_or_default();
         let answer = before.answer.filter(|e| e.is_usable(now));
@@ -207,7 +229,8 @@ impl Cache {
             (None, _) => times.first,
         };
         let failure = Some(Failure { reply, until: now + lasted, lasted });
-        shard.put(key, Slot { answer, failure, uses: before.uses, refresh_after: before.refresh_after });
+        let slot = Slot { answer, failure, uses: before.uses, refresh_after: before.refresh_after };
+        shard.put(key, slot, &rules.share, now);
     }
 
     /// Sums over all shards, one after the other.
@@ -221,6 +244,14 @@ impl Cache {
             sum.evictions += shard.evictions;
         }
         sum
+    }
+
+    /// The slots of the zone with this number: those with answers, and all others.
+    pub fn entries_of(&self, zone: u32) -> [u64; 2] {
+        self.shards.iter().fold([0; 2], |[answers, others], shard| {
+            let [more, more_others] = lock(shard).tally.entries(zone);
+            [answers + u64::from(more), others + u64::from(more_others)]
+        })
     }
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
@@ -237,22 +268,35 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 impl Shard {
     fn take(&mut self, key: &Key) -> Option<Slot> {
         let slot = self.slots.pop(key.bytes())?;
-        self.bytes -= slot.cost(key.bytes());
+        self.gone(key.bytes(), &slot);
         Some(slot)
     }
 
-    fn put(&mut self, key: &Key, slot: Slot) {
+    fn gone(&mut self, key: &[u8], slot: &Slot) {
+        self.bytes -= slot.cost(key);
+        self.tally.goes(key::zone(key), slot.class());
+    }
+
+    fn put(&mut self, key: &Key, slot: Slot, share: &Share, now: Now) {
         self.take(key);
         let cost = slot.cost(key.bytes());
         if cost > self.limit {
             return;
         }
+        let mut passed_over = 0;
         while self.bytes + cost > self.limit {
             let Some((key, slot)) = self.slots.pop_lru() else { break };
-            self.bytes -= slot.cost(&key);
+            let may_stay = passed_over < PASSED_OVER && slot.is_of_use(now);
+            if may_stay && self.tally.passes_over(key::zone(&key), slot.class()) {
+                passed_over += 1;
+                self.slots.put(key, slot); // as if it had just been asked for
+                continue;
+            }
+            self.gone(&key, &slot);
             self.evictions += 1;
         }
         self.bytes += cost;
+        self.tally.comes(key::zone(key.bytes()), slot.class(), share);
         self.slots.put(key.bytes().into(), slot);
     }
 }

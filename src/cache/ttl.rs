@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use super::Prefetch;
+use super::{Prefetch, Share};
 use crate::limit::Limit;
 use crate::wire::records::{Record, Section};
 use crate::wire::{rcode, rtype, u32_at};
@@ -61,6 +61,8 @@ pub struct Rules {
     pub rotate: bool,
     /// Which answers are refreshed ahead of their expiry.
     pub prefetch: Prefetch,
+    /// What it has of the cache before others.
+    pub share: Share,
 }
 
 impl Default for Rules {
@@ -77,6 +79,7 @@ impl Default for Rules {
             keep_ttl: false,
             rotate: true,
             prefetch: Prefetch::default(),
+            share: Share::default(),
         }
     }
 }

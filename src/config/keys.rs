@@ -201,6 +201,8 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     keys.key("cache_negative", &Switch, &mut s.cache_negative)?;
     keys.key("keep_ttl", &Switch, &mut s.keep_ttl)?;
     keys.key("rotate", &Switch, &mut s.rotate)?;
+    keys.key("share_positive", &Auto(Count(cache::share::SHARE)), &mut s.share.positive)?;
+    keys.key("share_negative", &Auto(Count(cache::share::SHARE)), &mut s.share.negative)?;
     let p = &mut s.prefetch;
     keys.key("prefetch_hits", &Count(prefetch::HITS), &mut p.hits)?;
     keys.key("prefetch_gap", &Auto(Ttl(prefetch::GAP)), &mut p.gap)?;

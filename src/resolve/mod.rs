@@ -316,7 +316,8 @@ impl Resolver {
         }
         // A limit of our own says nothing about the question.
         if !limited {
-            self.cache.fail(&miss.key, Arc::clone(&entry), miss.route.times.failures, now);
+            let Route { rules, times, .. } = &*miss.route;
+            self.cache.fail(&miss.key, Arc::clone(&entry), rules, times.failures, now);
         }
         let outcome = match &miss.stale {
             Some(stale) if stale.is_usable(now) => Outcome::Stale(stale),
