@@ -10,7 +10,7 @@
 //!               |                                                         no lock held across a system call
 //!               | miss: (owned query, ReplyTo), on the same thread
 //!               v
-//! listen::tcp > resolve > flight > upstream > cache store > wire::answer > ReplyTo
+//! listen::tcp > resolve > flight > local > upstream > cache store > wire::answer > ReplyTo
 //!
 //! wings:  node  ·  config  ·  telemetry  ·  doctor  ·  lab  ·  cli
 //! above everything: serve (start, reload, stop)
@@ -44,7 +44,8 @@
 //! # Who may look at whom
 //!
 //! ```text
-//! cache > wire        upstream > wire        resolve > cache, upstream, wire        listen > cache, resolve, wire
+//! cache > wire        upstream > wire        local > upstream, wire        listen > cache, resolve, wire
+//! resolve > cache, local, upstream, wire
 //! node > netlink      config, telemetry > any stage, node      doctor > config, node, netlink
 //! lab > node, netlink (it runs this program as a process)      serve > all        cli > all
 //! corefile > nothing: text to a tree of words with their places, for config to make settings of

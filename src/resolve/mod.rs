@@ -13,6 +13,9 @@
 //! **Failures** (RFC 9520) are remembered per question: [`FAILURE_TTL`], doubling to [`FAILURE_TTL_MAX`].
 //! SERVFAIL, REFUSED and the like from all upstreams of a zone are failures, and so is silence.
 //!
+//! **A zone's own rules** ([`crate::local`]) stand in front of its upstreams: what they answer is landed like any
+//! other reply, and all that they have asked is one flight with one deadline.
+//!
 //! **Prefetch**: an entry that is in use is asked for again shortly before its time is over
 //! ([`crate::cache::prefetch`]), by a flight that nobody waits for.
 
@@ -35,6 +38,7 @@ use tracing::debug;
 
 pub use reply::{ReplyTo, Waiter};
 pub use times::{OwnTimes, Times};
+use zones::Found;
 pub use zones::{Route, Routes, Snapshot, Zone, ZoneCounters};
 
 use crate::cache::{Cache, Entry, Key};
@@ -250,13 +254,13 @@ impl Resolver {
             miss.route.counters.all_out.bump();
         }
         let start = Instant::now();
-        let exchange = miss.route.group.ask(&miss.ask, start + deadline);
-        let outcome = match &miss.stale {
+        let exchange = miss.route.find_out(&miss.ask, start + deadline);
+        let found = match &miss.stale {
             None => exchange.await,
             Some(stale) => {
                 tokio::pin!(exchange);
                 match tokio::time::timeout_at(start + stale_after, &mut exchange).await {
-                    Ok(outcome) => outcome,
+                    Ok(found) => found,
                     Err(_) => {
                         self.serve_stale(&miss, stale, Now::read());
                         exchange.await
@@ -264,6 +268,7 @@ impl Resolver {
                 }
             }
         };
+        let outcome = &found.outcome;
         debug!(
             name = %shown(&miss.ask.name),
             rtype = ?RecordType::from(miss.ask.rtype),
@@ -272,7 +277,7 @@ impl Resolver {
             took = ?start.elapsed(),
             "a miss has landed"
         );
-        self.land(&miss, outcome, Now::read());
+        self.land(&miss, found, Now::read());
     }
 
     fn serve_stale(&self, miss: &Miss, stale: &Arc<Entry>, now: Now) {
@@ -283,10 +288,13 @@ impl Resolver {
         }
     }
 
-    fn land(&self, miss: &Miss, outcome: Result<Vec<u8>, Failure>, now: Now) {
+    fn land(&self, miss: &Miss, Found { outcome, asked }: Found, now: Now) {
         let waiters = self.flights.borrow_mut().land(&miss.key);
         self.counters.flights.down();
         for waiter in &waiters {
+            if !asked {
+                waiter.counters.local.bump();
+            }
             match outcome {
                 Err(Failure::Timeout) => waiter.counters.timeouts.bump(),
                 Err(Failure::Busy) => waiter.counters.concurrent_limit.bump(),
@@ -294,8 +302,8 @@ impl Resolver {
             }
         }
         let limited = matches!(outcome, Err(Failure::Limit | Failure::Busy));
-        // A limit of our own says nothing about the servers either.
-        if !limited {
+        // A limit of our own says nothing about the servers either, and who was not asked has not failed.
+        if asked && !limited {
             miss.route.heard(outcome.is_ok());
         }
         let entry = match outcome {

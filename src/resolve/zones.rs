@@ -11,14 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::cache;
 use crate::count::{Counter, Gauge, Histogram};
 use crate::limit::Limit;
+use crate::local::{Begin, End, Local, Pending};
 use crate::resolve::{self, OwnTimes, Times};
 use crate::upstream::outage::Outage;
-use crate::upstream::{self, Asking, Group, Member, Places, Server, Upstreams};
+use crate::upstream::{self, Ask, Asking, Failure, Group, Member, Places, Server, Upstreams};
 use crate::wire::name;
 
 /// Zones in a configuration.
@@ -56,6 +58,8 @@ pub struct Zone {
     pub outage: Arc<Outage>,
     /// What is counted about its services.
     pub services: Arc<ServiceCounters>,
+    /// Its rules: what is answered without asking, or asked differently.
+    pub local: Option<Arc<Local>>,
 }
 
 impl Zone {
@@ -168,12 +172,42 @@ pub struct Route {
     pub group: Group,
     /// This worker's counters.
     pub counters: Arc<ZoneCounters>,
+    /// See [`Zone::local`].
+    pub local: Option<Arc<Local>>,
     /// See [`Zone::title`].
     title: String,
     outage: Arc<Outage>,
 }
 
+/// What a flight came back with.
+pub(super) struct Found {
+    /// A whole message, or why there is none.
+    pub outcome: Result<Vec<u8>, Failure>,
+    /// Whether an upstream was asked; otherwise the zone's own rules knew.
+    pub asked: bool,
+}
+
 impl Route {
+    /// Finds out what `ask` asks for: by the zone's rules first, by its upstreams as far as these say.
+    pub(super) async fn find_out(&self, ask: &Ask, deadline: Instant) -> Found {
+        match self.local.as_ref().map(|local| local.begin(ask)) {
+            None => Found { outcome: self.group.ask(ask, deadline).await, asked: true },
+            Some(Begin::Answer(answer)) => Found { outcome: Ok(answer), asked: false },
+            Some(Begin::Ask(pending)) => Found { outcome: self.pursue(pending, deadline).await, asked: true },
+        }
+    }
+
+    /// Asks the upstreams as often as the rules want to know something.
+    async fn pursue(&self, mut pending: Pending, deadline: Instant) -> Result<Vec<u8>, Failure> {
+        loop {
+            let reply = self.group.ask(pending.ask(), deadline).await?;
+            match pending.reply(reply) {
+                End::Done(answer) => return Ok(answer),
+                End::Again(next) => pending = next,
+            }
+        }
+    }
+
     /// A question was answered, or not; says so in the log where that is news.
     pub(super) fn heard(&self, answered: bool) {
         if answered {
@@ -247,6 +281,7 @@ impl Routes {
                     times: zone.times.over(&snapshot.resolve),
                     group: group.clone(),
                     counters: Arc::clone(counters),
+                    local: zone.local.clone(),
                     title: zone.title(),
                     outage: Arc::clone(&zone.outage),
                 }));
@@ -308,6 +343,8 @@ pub struct ZoneCounters {
     pub concurrent_limit: Counter,
     /// Questions that came up while every server was out.
     pub all_out: Counter,
+    /// Misses answered by the zone's own rules, without asking anybody.
+    pub local: Counter,
     /// Time from the receipt of a batch to its answers being sent, for hits.
     pub hit_latency: Histogram,
     /// Time from the receipt of a query to its answer being sent, for misses.

@@ -204,6 +204,7 @@ impl Registry {
             times: zone.times,
             counters: known.counters.clone(),
             services: Arc::clone(&known.services),
+            local: None,
             outage: Arc::clone(&known.outage),
         }
     }

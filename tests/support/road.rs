@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use sidestep::cache::{Cache, Entry, Key, Rules};
 use sidestep::clock::Now;
 use sidestep::listen::front::{Client, Front, Held, Protocol, Round, Verdict};
+use sidestep::local::Local;
 use sidestep::resolve::zones::ServerEntry;
 use sidestep::resolve::{Miss, ReplyTo, Resolver, Snapshot, Zone};
 use sidestep::upstream::{Server, Transport};
@@ -23,6 +24,11 @@ pub const UDP: Client = Client { protocol: Protocol::Udp, v6: false, listener: 0
 impl Road {
     /// One zone for all names, which asks `upstream` over TCP. Must be called on a tokio runtime.
     pub fn new(upstream: std::net::SocketAddr, rules: Rules) -> Self {
+        Self::with(upstream, rules, None)
+    }
+
+    /// The same, with rules of its own in front of the upstream.
+    pub fn with(upstream: std::net::SocketAddr, rules: Rules, local: Option<Arc<Local>>) -> Self {
         let zone = Zone {
             name: Box::new([0]),
             display: ".".into(),
@@ -30,6 +36,7 @@ impl Road {
             servers: vec![0],
             rules: rules.clone(),
             counters: vec![vec![Arc::default()]],
+            local,
             ..Zone::default()
         };
         let server = Server { address: upstream, transport: Transport::Tcp };
@@ -56,9 +63,20 @@ impl Road {
         rules: Rules,
         body: impl FnOnce(Self) -> F,
     ) {
+        Self::run_with(upstream, rules, None, body);
+    }
+
+    /// The same, with rules of its own in front of the upstream.
+    pub fn run_with<F: Future<Output = ()>>(
+        upstream: std::net::SocketAddr,
+        rules: Rules,
+        local: Option<Arc<Local>>,
+        body: impl FnOnce(Self) -> F,
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            let bounded = tokio::time::timeout(Duration::from_secs(20), body(Self::new(upstream, rules)));
+            let bounded =
+                tokio::time::timeout(Duration::from_secs(20), body(Self::with(upstream, rules, local)));
             bounded.await.expect("the test takes too long");
         });
     }

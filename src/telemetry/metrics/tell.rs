@@ -152,6 +152,7 @@ pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
         timeouts,
         concurrent_limit,
         all_out,
+        local,
         hit_latency,
         miss_latency,
     } = counters;
@@ -171,6 +172,7 @@ pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
             concurrent_limit,
         ),
         Family::counter("all_out_questions", "Questions that came up while every upstream was out", all_out),
+        Family::counter("rule_answers", "Misses answered by the zone's own rules, without asking", local),
         Family::histogram("hit_duration", "Time from receiving a hit's batch to its answers", hit_latency),
         Family::histogram("miss_duration", "Time from receiving a miss to its answer", miss_latency),
     ]

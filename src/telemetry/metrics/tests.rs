@@ -209,7 +209,7 @@ fn every_name_is_there_from_the_start() {
     let expected = "all_out_questions answers cache_bytes cache_entries cache_evictions cache_limit_bytes coalesced_misses \
         dropped_packets failure_hits flights hit_duration_seconds hits http_accepted_connections http_accept_failures \
         http_closed_connections http_connections limit_reached local_answers max_concurrent_rejects misses miss_duration_seconds \
-        node_checks node_fallbacks node_repairs node_rules prefetches queries reloads resident_memory_bytes \
+        node_checks node_fallbacks node_repairs node_rules prefetches queries reloads resident_memory_bytes rule_answers \
         service_addresses service_limit_reached service_refreshes stale_answers start_time_seconds \
         tcp_accepted_connections tcp_closed_connections tcp_connections timeouts udp_send_failures \
         udp_truncated_answers upstream_answers upstream_connections upstream_duration_seconds \
