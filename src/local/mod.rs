@@ -18,7 +18,9 @@
 //! - What was changed no longer claims to be authentic (AD).
 //! - `rewrite rcode` also applies to answers without records (CoreDNS does so since after 1.14), and the
 //!   client's question is put back behind `continue` rules too.
-//! - dns64 gives the A answer's response code, not always NOERROR, and obeys RFC 6147 sections 5.1.4 and 5.5.
+//! - dns64 answers the client's question also where it was rewritten (CoreDNS gives back the other name), gives
+//!   the A answer's response code, not always NOERROR, and obeys RFC 6147 sections 5.1.4 and 5.5.
+//! - Of a template's language only a part is known, see [`template::rendering`]; `rewrite edns0` is refused.
 
 pub mod chain;
 pub mod dns64;
@@ -168,3 +170,6 @@ enum Said {
     /// The question ends in SERVFAIL here.
     Failure,
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@
 //! | `outages` | servers die, come back, get slow, lose queries: what clients see |
 //! | `latency` | fast names stay fast while slow ones are pending on the same server |
 //! | `resolvers` | glibc's and musl's resolvers |
+//! | `rules` | rewrite, template, hosts and dns64 as CoreDNS has them |
 //! | `metrics` | promtool reads our metrics; ready and healthy beside a real server |
 //! | `start` | the start without arguments; a resolv.conf that names ourselves |
 //! | `servers` | starts CoreDNS, unbound and sidestep, each at an address of its own |
@@ -25,6 +26,7 @@ mod namespace;
 mod outages;
 mod process;
 mod resolvers;
+mod rules;
 mod servers;
 mod start;
 
