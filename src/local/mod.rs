@@ -5,8 +5,8 @@
 //! the client's own question, an AAAA made by dns64 too. (In CoreDNS dns64 stands in front of the cache; since
 //! ours keeps an answer by everything that it depends on, that makes no difference but speed.)
 //!
-//! [`chain`] is the way of a question through them. No I/O, no clock: what is to be asked is handed out. A reply
-//! that is not looked at goes on byte for byte; one that is changed is taken apart ([`message`](self)) and
+//! `chain` is the way of a question through them. No I/O, no clock: what is to be asked is handed out. A reply
+//! that is not looked at goes on byte for byte; one that is changed is taken apart (`message`) and
 //! written anew.
 //!
 //! # What differs from CoreDNS
@@ -22,7 +22,7 @@
 //!   the A answer's response code, not always NOERROR, and obeys RFC 6147 sections 5.1.4 and 5.5.
 //! - Of a template's language only a part is known, see [`template::rendering`]; `rewrite edns0` is refused.
 
-pub mod chain;
+mod chain;
 pub mod dns64;
 pub mod hosts;
 mod message;

@@ -15,6 +15,9 @@ pub const PATTERN: Limit<usize> = Limit::new(1, 10_000, 10_000);
 /// Bytes that a compiled pattern may take.
 const COMPILED: usize = 1 << 20;
 
+/// What a pattern matched: the whole, then each group with its name; a group that took no part is empty.
+pub type Captures<'p> = Vec<(Option<&'p str>, String)>;
+
 /// A compiled pattern; two are equal that were written alike.
 #[derive(Clone, Debug)]
 pub struct Pattern {
@@ -71,8 +74,8 @@ impl Pattern {
         self.regex.is_match(name.as_bytes())
     }
 
-    /// What it matches: the whole, then each group with its name; a group that took no part is empty.
-    pub fn captures<'p>(&'p self, name: &str) -> Option<Vec<(Option<&'p str>, String)>> {
+    /// What it matches.
+    pub fn captures<'p>(&'p self, name: &str) -> Option<Captures<'p>> {
         let captures = self.regex.captures(name.as_bytes())?;
         let text = |i| captures.get(i).map_or("".into(), |group| String::from_utf8_lossy(group.as_bytes()));
         Some(self.regex.capture_names().enumerate().map(|(i, name)| (name, text(i).into_owned())).collect())

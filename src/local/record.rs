@@ -81,7 +81,7 @@ fn generic_data(text: &str) -> Option<Box<[u8]>> {
         digits.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
     let bytes: Box<[u8]> =
         digits.chunks(2).map(|two| (two[0] << 4 | two.get(1).unwrap_or(&0)) as u8).collect();
-    (digits.len() % 2 == 0 && length.parse() == Ok(bytes.len())).then_some(bytes)
+    (digits.len().is_multiple_of(2) && length.parse() == Ok(bytes.len())).then_some(bytes)
 }
 
 #[cfg(test)]

@@ -162,7 +162,9 @@ mod tests {
     }
 
     /// Code, answers, type and TTL of the authority; places to be followed.
-    fn said(name: &str, rtype: u16) -> Option<(u16, usize, Option<(u16, u32)>, usize)> {
+    type Told = (u16, usize, Option<(u16, u32)>, usize);
+
+    fn said(name: &str, rtype: u16) -> Option<Told> {
         let ask = Ask {
             name: text::read(name).unwrap(),
             rtype,

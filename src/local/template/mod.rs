@@ -11,7 +11,7 @@ pub mod rendering;
 
 use super::Said;
 use super::message::{Message, Rr};
-use super::pattern::Pattern;
+use super::pattern::{Captures, Pattern};
 use super::refused::{Refused, shown};
 use super::zones::Zones;
 use super::{record, text};
@@ -124,7 +124,7 @@ impl Template {
     }
 
     /// The first pattern that matches, and what it captured.
-    fn captures(&self, name: &str) -> Option<(&str, Vec<(Option<&str>, String)>)> {
+    fn captures(&self, name: &str) -> Option<(&str, Captures<'_>)> {
         if self.patterns.is_empty() {
             return Some((".*", vec![(None, name.to_owned())]));
         }

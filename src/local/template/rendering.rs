@@ -9,7 +9,7 @@
 //!
 //! Anything else is an error, and says so.
 
-use super::super::pattern::Pattern;
+use super::super::pattern::{Captures, Pattern};
 use super::super::record::RECORD_TEXT;
 use super::super::refused::{Refused, shown};
 
@@ -54,8 +54,8 @@ pub(super) struct Question<'q> {
     /// Class and type.
     pub numbers: (u16, u16),
     pub pattern: &'q str,
-    /// The whole match, then each group with its name.
-    pub captures: Vec<(Option<&'q str>, String)>,
+    /// What its pattern matched.
+    pub captures: Captures<'q>,
 }
 
 impl Rendering {
