@@ -59,6 +59,25 @@ fn hosts_answer_without_an_upstream_and_are_kept() {
 }
 
 #[test]
+fn what_our_rules_refuse_is_not_answered_with_old_data() {
+    let upstream = Scripted::start(Order::AtOnce, |_| vec![Action::Silence]);
+    let local = Local::new(Settings { hosts: Some(Hosts::new(Zones::all())), ..Settings::default() });
+    let file = Arc::clone(&local);
+    Road::run_with(upstream.address, Rules::default(), Some(local), |road| async move {
+        let packet = asks("www.test", 1);
+        road.prime(
+            &packet,
+            &reply(&question("www.test", 1), &[a(10, 9)]),
+            Now::read() - Duration::from_secs(11),
+        );
+        assert_eq!(rcode(&miss(&road, &packet).await.unwrap()), 2);
+        file.set_hosts(Table::parse("192.0.2.7 www.test"));
+        let answer = miss(&road, &packet).await.unwrap();
+        assert_eq!(records(&answer), [(1, 3600, vec![192, 0, 2, 7])], "at once, no failure is remembered");
+    });
+}
+
+#[test]
 fn a_made_aaaa_takes_two_questions_and_is_kept_as_one_answer() {
     let upstream = Scripted::start(Order::AtOnce, |query| {
         vec![Action::Message(match query.rtype {

@@ -322,6 +322,11 @@ impl Resolver {
             }
             return self.answer_all(&waiters, Outcome::Fresh(&entry), miss.manner(now));
         }
+        // What our own rules refuse is no failure: they are asked again at no cost, and mean it now, whatever they
+        // said before.
+        if !asked {
+            return self.answer_all(&waiters, Outcome::Fresh(&entry), miss, now);
+        }
         // A limit of our own says nothing about the question.
         if !limited {
             let Route { rules, times, .. } = &*miss.route;
