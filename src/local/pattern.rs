@@ -197,4 +197,14 @@ mod tests {
         assert!(pattern.fits("{3}{0}").is_ok());
         assert!(pattern.fits("{4}").unwrap_err().what.contains("{4}"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_pattern_or_not(text in r"[-\\\[\](){}*+?.|^$&~:,<>=!a-dPQ0-3é]{0,24}") {
+            if let Ok(pattern) = Pattern::new(&text) {
+                pattern.captures("a-b.1[c].");
+                drop(pattern.fits("{0}{1}{2}"));
+            }
+        }
+    }
 }
