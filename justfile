@@ -39,3 +39,21 @@ test-userns:
 # This program, its ceiling and its peers; `just bench --help` says what can be chosen.
 bench *arguments:
     cargo bench --bench road -- {{arguments}}
+
+# The manifests, chart, unit, rules and dashboard of deploy/; needs kustomize, helm, promtool, systemd and root.
+check-deploy:
+    cargo build
+    python3 tests/deploy/check.py
+
+# The container images sidestep:TAG and sidestep:TAG-iptables, by whichever builder there is.
+image tag="latest":
+    #!/bin/sh
+    set -eu
+    for builder in podman buildah docker; do
+        command -v $builder >/dev/null || continue
+        $builder build -f deploy/image/Containerfile --target sidestep -t sidestep:{{tag}} .
+        $builder build -f deploy/image/Containerfile --target sidestep-iptables -t sidestep:{{tag}}-iptables .
+        exit
+    done
+    echo "no builder is there: install podman, buildah or docker" >&2
+    exit 1

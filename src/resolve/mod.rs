@@ -325,7 +325,7 @@ impl Resolver {
         // What our own rules refuse is no failure: they are asked again at no cost, and mean it now, whatever they
         // said before.
         if !asked {
-            return self.answer_all(&waiters, Outcome::Fresh(&entry), miss, now);
+            return self.answer_all(&waiters, Outcome::Fresh(&entry), miss.manner(now));
         }
         // A limit of our own says nothing about the question.
         if !limited {
