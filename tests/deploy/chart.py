@@ -15,7 +15,7 @@ VALUES = {
     "base": {},
     manifests.OPERATOR: {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
     "kube-proxy-iptables": {"clusterDns": {"holdAddress": True}},
-    "kube-proxy-nftables": {"clusterDns": {"holdAddress": True}, "firewall": "nftables"},
+    "kube-proxy-nftables": {"clusterDns": {"holdAddress": True}, "firewall": "nftables", "notrackUpstream": True},
     "kube-proxy-ipvs": {},
     "iptables-backend": {"clusterDns": {"holdAddress": True}, "firewall": "iptables"},
     "dual-stack": {"addresses": ["169.254.20.10", "fd00::10"], "clusterDns": {"ipFamilyPolicy": "PreferDualStack"}},
@@ -115,7 +115,8 @@ def test_values_that_make_no_sense_are_refused():
         "a word": {"firewall": "ipchains"},
         "no address": {"addresses": []},
         "a port": {"http": {"port": 0}},
-        "cilium: ": {"cilium": True, "surge": True},
+        "no host network": {"cilium": True, "surge": True},
+        "no nftables": {"firewall": "iptables", "notrackUpstream": True},
     }
     for what, values in refused.items():
         assert template(values).returncode != 0, what

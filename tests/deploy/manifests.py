@@ -98,6 +98,7 @@ def test_this_program_takes_arguments_and_file_of_every_folder():
         expected = "[]" if name == "cilium" else '["169.254.20.11"]' if name == "beside-addon" else '["169.254.20.10"'
         assert f"addresses = {expected}" in said, (name, said)
     assert '"fd00::10"]' in accepted(rendered("dual-stack"))
+    assert "notrack_upstream = true" in accepted(rendered("kube-proxy-nftables"))
     assert 'addresses = ["169.254.20.10", "10.96.0.10"]' in accepted(rendered("kube-proxy-iptables"))
 
 
@@ -158,3 +159,9 @@ def test_the_addon_is_replaced_by_name_and_selector():
 def test_the_operators_rules_are_those_of_prometheus():
     groups = [g for f in ("recording", "alerts") for g in yaml.safe_load((DEPLOY / f"monitoring/{f}.yaml").read_text())["groups"]]
     assert one(rendered(OPERATOR), "PrometheusRule")["spec"]["groups"] == groups
+
+
+def test_the_files_of_components_are_the_bases():
+    base = (KUBERNETES / "base" / "sidestep.toml").read_text()
+    untracked = (KUBERNETES / "components" / "untracked" / "sidestep.toml").read_text()
+    assert untracked == base + "\n[node]\nnotrack_upstream = true\n"

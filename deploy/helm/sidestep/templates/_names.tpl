@@ -33,9 +33,15 @@ $({{ . | replace "-" "_" | upper }}_SERVICE_HOST)
 {{- .Values.config }}
 {{- else }}
 {{- .Files.Get "files/sidestep.toml" | replace "\"cluster.local\"" (quote .Values.clusterDomain) }}
-{{- if ne .Values.clusterDomain "cluster.local" }}
+{{- $isElsewhere := ne .Values.clusterDomain "cluster.local" }}
+{{- if or $isElsewhere .Values.notrackUpstream }}
 [node]
+{{- if $isElsewhere }}
 cluster_domain = {{ quote .Values.clusterDomain }}
+{{- end }}
+{{- if .Values.notrackUpstream }}
+notrack_upstream = true
+{{- end }}
 {{ end }}
 {{- end }}
 {{- end }}
@@ -44,6 +50,9 @@ cluster_domain = {{ quote .Values.clusterDomain }}
 {{- define "sidestep.check" -}}
 {{- if and .Values.clusterDns.holdAddress (ne .Release.Namespace "kube-system") }}
 {{- fail "clusterDns.holdAddress: Kubernetes gives the Service's address to pods of its own namespace alone: install with --namespace kube-system" }}
+{{- end }}
+{{- if and .Values.notrackUpstream (or .Values.cilium (has .Values.firewall (list "iptables" "none"))) }}
+{{- fail "notrackUpstream needs rules of nftables: firewall auto or nftables, not cilium" }}
 {{- end }}
 {{- if and .Values.cilium (or .Values.clusterDns.holdAddress .Values.surge (eq .Values.firewall "iptables")) }}
 {{- fail "cilium: holdAddress, surge and firewall iptables are for pods on the host network" }}
