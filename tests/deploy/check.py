@@ -3,6 +3,7 @@
 
     manifests.py   kustomize's folders: built, held against Kubernetes' schemas, against this program and what we promise
     chart.py       the Helm chart: linted, and the same objects as kustomize makes
+    rollout.py     an update that starts the new process beside the old one
     units.py       systemd's unit, the configuration of a host, what the program tells systemd
     monitoring.py  rules and dashboard, held against what a running program serves
 """
@@ -14,6 +15,7 @@ import traceback
 import chart
 import manifests
 import monitoring
+import rollout
 import units
 
 
@@ -22,7 +24,7 @@ def main() -> int:
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     passed, failed = 0, []
     started = time.monotonic()
-    for module in (manifests, chart, units, monitoring):
+    for module in (manifests, chart, rollout, units, monitoring):
         for name, test in vars(module).items():
             full = f"{module.__name__}::{name.removeprefix('test_')}"
             if not name.startswith("test_") or wanted not in full:
