@@ -7,15 +7,18 @@
 //! own); an address that the configuration names is not taken for one until that has been seen.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::net::TcpStream;
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tracing::debug;
 
 use crate::node::conntrack::{Conntrack, Protocol};
+use crate::node::rules::UPSTREAM_MARK;
 use crate::resolve::zones::Asked;
 
 /// How long a server may take to accept.
@@ -29,33 +32,35 @@ pub struct Fallbacks {
 }
 
 impl Fallbacks {
-    /// Those of a zone's servers that clients can be sent to. With `are_direct`, those behind `svc://` are pods: our own
-    /// connections to them pass no translation, so they could not be anything else, and none is to be tracked.
-    pub async fn of(&mut self, asked: &Asked, ours: &[SocketAddr], are_direct: bool) -> Vec<SocketAddr> {
+    /// Those of a zone's servers that clients can be sent to. With `untracked` none of our connections to those behind
+    /// `svc://` is to be tracked, so none is translated: they are pods if a connection to them can be made.
+    pub async fn of(&mut self, asked: &Asked, ours: &[SocketAddr], untracked: bool) -> Vec<SocketAddr> {
         let are_pods = !asked.pods.is_empty();
         let mut servers = if are_pods { asked.pods.clone() } else { asked.servers.clone() };
         // Nobody else reaches our loopback, and nothing is gained by being sent to ourselves.
         servers.retain(|server| !server.ip().is_loopback() && ours.iter().all(|own| own.ip() != server.ip()));
-        if are_pods && are_direct {
-            return servers;
-        }
         self.direct.retain(|server, _| servers.contains(server));
         let unknown = servers.iter().filter(|server| !self.direct.contains_key(server));
-        let found = join_all(unknown.map(async |&server| Some((server, is_direct(server).await?)))).await;
+        let mark = (are_pods && untracked).then_some(UPSTREAM_MARK);
+        let found =
+            join_all(unknown.map(async |&server| Some((server, is_direct(server, mark).await?)))).await;
         self.direct.extend(found.into_iter().flatten());
-        servers.retain(|server| self.direct.get(server).copied().unwrap_or(are_pods));
+        servers.retain(|server| self.direct.get(server).copied().unwrap_or(are_pods && !untracked));
         servers
     }
 }
 
 /// Whether connections to a server go where they are sent; `None` if it cannot be told now.
-async fn is_direct(server: SocketAddr) -> Option<bool> {
-    let Ok(Ok(stream)) = timeout(PATIENCE, TcpStream::connect(server)).await else {
+async fn is_direct(server: SocketAddr, mark: Option<u32>) -> Option<bool> {
+    let Ok(Ok(stream)) = timeout(PATIENCE, connect(server, mark)).await else {
         debug!(
             "{server} does not accept connections now: it is not known whether clients can fall back to it"
         );
         return None;
     };
+    if mark.is_some() {
+        return Some(true); // past connection tracking, so past every translation
+    }
     let mut table = Conntrack::open().ok()?;
     match table.lookup(Protocol::Tcp, stream.local_addr().ok()?, server).ok()? {
         Some(entry) => Some(entry.translated_to().is_none()),
@@ -63,4 +68,13 @@ async fn is_direct(server: SocketAddr) -> Option<bool> {
         // so as a socket connects), or left untracked for a cache on this node that answers at a Service's address.
         None => (table.count().ok()? == Some(0)).then_some(true),
     }
+}
+
+/// Opens a connection, with a mark where rows are to know it.
+async fn connect(server: SocketAddr, mark: Option<u32>) -> io::Result<TcpStream> {
+    let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(mark) = mark {
+        SockRef::from(&socket).set_mark(mark)?;
+    }
+    socket.connect(server).await
 }

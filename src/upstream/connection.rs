@@ -197,7 +197,10 @@ impl Connection {
     /// Connects, and then serves the connection until it is over. Every query still open then is told.
     pub async fn run(self: Rc<Self>, settings: Settings) {
         let address = self.standing.server.address;
-        let connected = timeout(settings.connect_timeout, connect(&self.standing, &settings)).await;
+        let mark = self.standing.mark.get();
+        let marked = mark.filter(|_| self.standing.tracking.is_avoided());
+        let connected = timeout(settings.connect_timeout, connect(&self.standing, marked, &settings)).await;
+        self.judge_mark(mark, marked, matches!(connected, Ok(Ok(_))));
         let counters = &self.standing.counters;
         let end = match connected {
             Ok(Ok(stream)) => {
@@ -234,6 +237,20 @@ impl Connection {
         };
         self.phase.set(Phase::Closed);
         self.queue.borrow_mut().lose(end);
+    }
+
+    /// Finds out whether connections with this mark can be made at all; see [`Tracking`](super::tracking::Tracking).
+    fn judge_mark(&self, mark: Option<u32>, marked: Option<u32>, is_made: bool) {
+        let standing = &self.standing;
+        if mark.is_none() {
+            return;
+        }
+        if marked.is_none() {
+            standing.counters.unmarked.bump();
+        }
+        if standing.tracking.tried(marked.is_some(), is_made) {
+            mark::give_up(standing.server);
+        }
     }
 
     /// Reads and writes until the connection is over; an error unless we ended it in peace.
@@ -363,13 +380,13 @@ impl Connection {
 }
 
 /// Opens the stream: no delay for small writes, and an end for a peer that vanished without a reset.
-async fn connect(standing: &Standing, settings: &Settings) -> io::Result<TcpStream> {
+async fn connect(standing: &Standing, mark: Option<u32>, settings: &Settings) -> io::Result<TcpStream> {
     let address = standing.server.address;
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_nodelay(true)?;
     let options = socket2::SockRef::from(&socket);
     options.set_tcp_user_timeout(Some(settings.try_timeout * 2))?;
-    mark::put(&options, standing.mark.get(), &standing.counters);
+    mark::put(&options, mark, &standing.counters);
     socket.connect(address).await
 }
 
@@ -444,7 +461,7 @@ mod tests {
                     &Member { mark, ..Member::new(server, counters.clone()) },
                     &Terms::default(),
                 );
-                let stream = connect(&standing, &Settings::default()).await.unwrap();
+                let stream = connect(&standing, mark, &Settings::default()).await.unwrap();
                 let marked = socket2::SockRef::from(&stream).mark().unwrap();
                 let refused = (0, u64::from(mark.is_some())); // without CAP_NET_ADMIN
                 let wanted = (mark.unwrap_or(0), 0);

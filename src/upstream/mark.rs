@@ -5,10 +5,24 @@ use std::sync::Once;
 
 use socket2::SockRef;
 
-use super::Counters;
+use super::{Counters, Server};
 
 /// The kernel's refusal is the same for every socket: it is told once, and counted.
 static REFUSED: Once = Once::new();
+
+/// Each worker finds out the same.
+static GIVEN_UP: Once = Once::new();
+
+/// Says that connections to this server are tracked from now on.
+pub(super) fn give_up(server: Server) {
+    GIVEN_UP.call_once(|| {
+        tracing::warn!(
+            %server,
+            "untracked connections cannot be made there and tracked ones can, so they are tracked from now on: it is \
+             the address of a Service rather than of a pod; with notrack_upstream, name a headless Service with svc://"
+        );
+    });
+}
 
 /// Marks a socket before it is connected. A kernel that refuses (CAP_NET_ADMIN or, since Linux 5.17,
 /// CAP_NET_RAW is wanted) does not keep it from being used: then it is a connection like others.

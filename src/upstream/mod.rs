@@ -47,6 +47,7 @@ mod queue;
 pub mod rtt;
 pub mod server;
 pub mod standing;
+mod tracking;
 mod way;
 
 use std::cell::{Cell, RefCell};

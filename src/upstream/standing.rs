@@ -11,6 +11,7 @@ use super::asking::Terms;
 use super::health::Health;
 use super::outage::Outage;
 use super::rtt::Rtt;
+use super::tracking::Tracking;
 use super::{Counters, Member, Server, message};
 use crate::clock::Now;
 
@@ -25,6 +26,8 @@ pub struct Standing {
     outage: Option<Arc<Outage>>,
     /// See [`Member::mark`].
     pub mark: Cell<Option<u32>>,
+    /// Whether that mark does what it should.
+    pub tracking: Tracking,
     health: RefCell<Health>,
     rtt: RefCell<Rtt>,
     /// When it last answered anything.
@@ -41,6 +44,7 @@ impl Standing {
             counters: Arc::clone(&member.counters),
             outage: member.outage.clone(),
             mark: Cell::new(member.mark),
+            tracking: Tracking::default(),
             health: RefCell::new(Health::new(terms.max_fails, terms.probe_every)),
             rtt: RefCell::default(),
             heard: Cell::default(),

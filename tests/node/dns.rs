@@ -123,6 +123,8 @@ fn answer(query: &[u8]) -> Vec<u8> {
     };
     let addresses: Vec<IpAddr> = if name.eq_ignore_ascii_case(&message::name(SERVICE)) {
         PODS.iter().map(|pod| pod.parse().unwrap()).collect()
+    } else if name.eq_ignore_ascii_case(&message::name("service.cluster.local")) {
+        vec![SERVICE_IPS[0].parse().unwrap()]
     } else {
         vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()]
     };

@@ -108,3 +108,37 @@ fn a_server_whose_packets_are_dropped_costs_no_answer() {
         println!("{run}: the slowest of 100 took {:?}", ask_all(run));
     }
 }
+
+/// The name behind `svc://` is that of a Service with an address of its own, which is nowhere unless it is translated.
+#[test]
+fn a_service_that_is_not_headless_is_asked_over_tracked_connections_after_all() {
+    let _turn = super::turn();
+    let world = World::new();
+    let upstreams = ["svc://service.cluster.local", "tcp://10.2.0.2:53"];
+    let command = world.configured(
+        "notrack_upstream = true\nfail_open = true\n[upstream]\nconnect_timeout = \"500ms\"",
+        &upstreams,
+    );
+    let program = world.spawn(command);
+    let end = Instant::now() + Duration::from_secs(20);
+    let asked = std::cell::Cell::new(0);
+    while !program.log().contains("tracked from now on") {
+        assert!(Instant::now() < end, "{}", program.log());
+        let n = asked.replace(asked.get() + 1);
+        world.network.pod.run(move || look_up(V4, &format!("m{n}.cluster.local"), PATIENCE));
+    }
+    let log = program.log();
+    assert!(log.contains("headless Service") && !log.contains("clients go to 10.96.0.10"), "{log}");
+    let entries = own_to_service(&world);
+    assert!(!entries.is_empty(), "it is asked through the Service");
+    for n in 0..100 {
+        let who = world.network.pod.run(move || look_up(V4, &format!("l{n}.cluster.local"), PATIENCE));
+        assert_eq!(who, Some(Who::Sidestep), "lookup {n}");
+    }
+}
+
+/// Entries of connections from the node itself to the Service's address.
+fn own_to_service(world: &World) -> Vec<String> {
+    let all = world.network.node.run(|| sh("conntrack -L -p tcp 2>/dev/null"));
+    all.lines().filter(|line| line.contains("dst=10.96.0.10")).map(str::to_owned).collect()
+}
