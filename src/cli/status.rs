@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::{complain, print};
-use crate::doctor::links;
 use crate::node::iptables::{self, Found, rule};
+use crate::node::link::overview as links;
 use crate::node::nftables::{self, Overview, Table};
 
 /// Prints what is there; what cannot be read is said, and makes the exit code 1.

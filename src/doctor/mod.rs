@@ -10,7 +10,7 @@
 //! | [`table`] | how full the conntrack table is, what was lost by it |
 //! | [`cluster`] | where the cluster DNS is, and who says so |
 //! | [`service`] | who translates queries to it ([`proxy`], [`ipvs`]), and to how many servers ([`translation`]) |
-//! | [`links`], [`ours`] | our link, addresses and rules |
+//! | [`ours`] | our link, addresses and rules |
 //! | [`probe`] | whether our addresses answer, and whether that is tracked |
 //! | [`firewall`] | chains that drop what is not tracked |
 //! | [`resolver`] | resolv.conf: options, and servers that lead back to us |
@@ -26,7 +26,6 @@ pub mod finding;
 pub mod firewall;
 pub mod ipvs;
 pub mod kernel;
-pub mod links;
 pub mod ours;
 pub mod page;
 pub mod probe;
@@ -41,11 +40,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{Config, Target};
 use crate::node;
+use crate::node::link::overview::{self, Link};
 use cluster::Cluster;
 use filter::{Action, Ruleset};
 use finding::{Finding, Level, Report};
 use kernel::Kernel;
-use links::Link;
 use ours::Asked;
 use probe::Probe;
 use proc::Root;
@@ -137,7 +136,7 @@ pub fn examine(subject: &Subject) -> Report {
 }
 
 fn read_links() -> (Vec<Link>, Vec<Finding>) {
-    match links::read() {
+    match overview::read() {
         Ok(links) => (links, Vec::new()),
         Err(error) => {
             let what = "Links and addresses cannot be read.";

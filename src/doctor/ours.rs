@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::filter::{Action, Rule, Ruleset};
 use super::finding::Finding;
-use super::links::Link;
+use crate::node::link::overview::Link;
 
 /// Our table in nftables that goes with the process.
 const TABLE: &str = "sidestep";

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol as Layer, Socket, Type};
 
 use super::finding::Finding;
-use super::links::{Link, is_dead_end};
 use super::proc::Root;
 use crate::node::conntrack::{Conntrack, Entry, Protocol, Tuple};
+use crate::node::link::overview::{Link, is_dead_end};
 use crate::wire::header::{self, Header};
 use crate::wire::{class, rtype};
 

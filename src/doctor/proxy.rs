@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::ipvs::{self, Service};
-use super::links::Link;
 use super::proc::Root;
+use crate::node::link::overview::Link;
 
 /// How long kube-proxy may take to tell its mode.
 const PATIENCE: Duration = Duration::from_millis(500);

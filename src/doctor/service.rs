@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use super::cluster::{Cluster, ClusterDns};
 use super::filter::Ruleset;
 use super::finding::Finding;
-use super::links::Link;
 use super::proxy::Proxy;
 use super::translation::Translation;
+use crate::node::link::overview::Link;
 
 /// The check that says who translates.
 const MODE: &str = "service.mode";

@@ -30,6 +30,7 @@ mod events;
 mod fault;
 mod kernel;
 mod make;
+pub mod overview;
 mod owner;
 mod teardown;
 mod tun;

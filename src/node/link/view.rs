@@ -29,6 +29,7 @@ pub(super) const IFA_PROTO: u16 = 11;
 const AF_INET: u8 = 2;
 pub(super) const AF_INET6: u8 = 10;
 pub(super) const IFF_UP: u32 = 1;
+const IFF_LOOPBACK: u32 = 8;
 const IFA_F_DADFAILED: u32 = 0x08;
 const RT_SCOPE_LINK: u8 = 253;
 
@@ -51,6 +52,8 @@ pub(super) struct Interface {
     pub(super) alias: String,
     /// Whether it is set up (IFF_UP). It may have no carrier all the same.
     pub(super) up: bool,
+    /// Whether it is the loopback.
+    pub(super) loopback: bool,
     /// The bridge or bond that it is a port of.
     pub(super) master: Option<u32>,
 }
@@ -76,6 +79,7 @@ impl Interface {
     pub(super) fn read(reply: &Reply) -> Self {
         let fixed: [u8; LINK] = reply.fixed();
         let [.., i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _] = fixed;
+        let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
         let attributes = reply.attributes(LINK);
         let text = |attributes: Attributes<'_>, kind| attributes.text(kind).unwrap_or_default().to_owned();
         Self {
@@ -83,7 +87,8 @@ impl Interface {
             name: text(attributes, IFLA_IFNAME),
             kind: text(attributes.nested(IFLA_LINKINFO), IFLA_INFO_KIND),
             alias: text(attributes, IFLA_IFALIAS),
-            up: u32::from_ne_bytes([f0, f1, f2, f3]) & IFF_UP != 0,
+            up: flags & IFF_UP != 0,
+            loopback: flags & IFF_LOOPBACK != 0,
             master: attributes.native(IFLA_MASTER),
         }
     }
@@ -246,6 +251,7 @@ mod tests {
             kind: "dummy".to_owned(),
             alias: ALIAS.to_owned(),
             up: true,
+            loopback: false,
             master: Some(9),
         };
         assert_eq!(event(RTM_DELLINK, body.clone()), Event::Link(link));
