@@ -23,8 +23,9 @@ use super::program::{LINK, Program, World};
 pub const LOOKUPS: u32 = 3000;
 /// How many of them may be lost.
 const MAY_BE_LOST: usize = 2;
-/// The same with iptables, where our sockets must close, one after the other, before anybody falls back.
-const WHILE_SOCKETS_CLOSE: usize = 30;
+/// The same with iptables, where our sockets must close, one after the other, before anybody falls back: some 2 ms of
+/// processor time. Rules that do not ask for a socket lose all two seconds that follow.
+const WHILE_SOCKETS_CLOSE: usize = 300;
 /// A small cache, in bytes.
 pub const LITTLE: u64 = 32 << 20;
 const PATIENCE: Duration = Duration::from_secs(4);
