@@ -17,6 +17,8 @@ use crate::count::{Counter, Gauge};
 pub struct Counters {
     /// What could not be done, by [`FaultKind`](super::FaultKind).
     pub faults: [Counter; 4],
+    /// What could not be taken over of node-cache's ConfigMaps. Written by the supervisor's thread.
+    pub config_map: Counter,
     /// What others had undone and was put right, by [`DriftKind`](super::DriftKind).
     pub repairs: [Counter; 4],
     /// Times that link and rules were looked at.

@@ -1,6 +1,6 @@
 //! What is bound before any worker runs. Whatever fails here is fatal, and has answered nobody.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use super::Fatal;
@@ -40,7 +40,7 @@ pub fn bind(config: &Config, workers: usize) -> Result<Bound, Fatal> {
         }
         served.push(here);
     }
-    let http = config.http.iter().map(|http| bind_http(http, presence(config, http.address)));
+    let http = config.http.iter().map(|http| bind_http(http, presence(config, http.address), &config.http));
     let http = http.collect::<Result<_, _>>()?;
     Ok(Bound { addresses, served, sockets, http, guards })
 }
@@ -64,9 +64,18 @@ fn presence(config: &Config, address: SocketAddr) -> Presence {
     if config.node.addresses.contains(&address.ip()) { Presence::Coming } else { Presence::Expected }
 }
 
-fn bind_http(settings: &HttpListener, presence: Presence) -> Result<(TcpListener, HttpListener), Fatal> {
+/// `[::]` is IPv4 too, as Go's programs have it, unless one of `all` wants the port for IPv4 alone.
+fn bind_http(
+    settings: &HttpListener,
+    presence: Presence,
+    all: &[HttpListener],
+) -> Result<(TcpListener, HttpListener), Fatal> {
     let address = settings.address;
-    let (listener, bound) = bind::listen(address, presence)
+    let is_v4 = |other: &HttpListener| other.address.is_ipv4() && other.address.port() == address.port();
+    let is_everywhere = address.ip() == Ipv6Addr::UNSPECIFIED && !all.iter().any(is_v4);
+    let listening =
+        if is_everywhere { bind::listen_everywhere(address.port()) } else { bind::listen(address, presence) };
+    let (listener, bound) = listening
         .and_then(|listener| listener.local_addr().map(|bound| (listener, bound)))
         .map_err(|e| format!("cannot serve HTTP on {address}: {e}; give it another address with --http"))?;
     // Port 0 is chosen by the kernel, and the log is to say which it is.

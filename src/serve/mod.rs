@@ -3,8 +3,8 @@
 //! **Start**: guard each address, bind every worker's sockets, bind HTTP, read upstreams, start the workers,
 //! probe the upstreams. Whatever fails before the workers run is fatal, says what to do, and has answered nobody.
 //!
-//! **Reload** (SIGHUP, a change of the file or of a resolv.conf): load, make a snapshot, publish it. Workers pick it up
-//! with their next batch. New addresses of a service (`services`) are taken over in the same way. A bad file changes
+//! **Reload** (SIGHUP, SIGUSR1, a change of a file that was read or of a resolv.conf): load, make a snapshot, publish it.
+//! Workers pick it up with their next batch. New addresses of a service (`services`) are taken over in the same way. A bad file changes
 //! nothing; so does a resolv.conf that cannot be read.
 //!
 //! **Stop** (SIGTERM, SIGINT): no new connections; flights land; what has arrived is answered; close.
@@ -24,6 +24,7 @@ mod bound;
 mod descriptors;
 mod door;
 mod fallbacks;
+mod files;
 mod holder;
 mod manager;
 mod node;
@@ -38,6 +39,7 @@ mod worker;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,7 +49,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::cache::Cache;
 use crate::config::{Config, Flags, HttpListener};
@@ -60,6 +62,7 @@ use crate::telemetry::log::{self, LogHandle};
 use crate::telemetry::metrics::WorkerSources;
 use crate::telemetry::ready::Readiness;
 use bound::Bound;
+use files::Pidfile;
 use holder::Holder;
 use manager::{Manager, State};
 use node::Keeper;
@@ -96,6 +99,8 @@ struct Supervisor {
     flags: Flags,
     log: LogHandle,
     config: RefCell<Config>,
+    /// Files of the configuration that were empty when it was taken over.
+    empty: RefCell<Vec<PathBuf>>,
     registry: RefCell<Registry>,
     published: Arc<ArcSwap<Snapshot>>,
     settings: Arc<ArcSwap<listen::Settings>>,
@@ -161,6 +166,7 @@ impl Supervisor {
         Ok(Rc::new(Self {
             flags,
             log,
+            empty: RefCell::new(files::empty(&config.files)),
             config: RefCell::new(config),
             registry: RefCell::new(registry),
             published,
@@ -190,7 +196,7 @@ impl Supervisor {
     fn supervise(self: Rc<Self>) -> Result<(), Fatal> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let this = Rc::clone(&self);
-        LocalSet::new().block_on(&runtime, async move {
+        let pidfile = LocalSet::new().block_on(&runtime, async move {
             for ((listener, settings), counters) in this.http.iter().zip(&this.http_counters) {
                 let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
                 let site = Site {
@@ -205,6 +211,7 @@ impl Supervisor {
             let mut signals = Signals::hear()?;
             let watchdog = this.hold_the_node().await?;
             this.readiness.borrow_mut().bound();
+            let pidfile = this.flags.pidfile.as_deref().and_then(Pidfile::write);
             this.greet();
             manager::tell(State::Ready);
             this.probe_upstreams();
@@ -213,7 +220,7 @@ impl Supervisor {
             info!("stopping: finishing what is under way");
             manager::tell(State::Stopping);
             this.let_the_node_go(watchdog).await;
-            Ok::<_, Fatal>(())
+            Ok::<_, Fatal>(pidfile)
         })?;
         for worker in &self.workers {
             worker.stop();
@@ -224,6 +231,7 @@ impl Supervisor {
         if let Some(keeper) = &self.keeper {
             runtime.block_on(keeper.leave());
         }
+        drop(pidfile);
         info!("stopped");
         Ok(())
     }
@@ -304,6 +312,11 @@ impl Supervisor {
         for line in who_asks_whom(&self.published.load()) {
             info!("{line}");
         }
+        let config = self.config.borrow();
+        for note in &config.notes {
+            warn!("{note}");
+        }
+        files::write_filled(&config);
         if let Some(first) = self.addresses.first() {
             let first = bind::reachable(*first);
             info!("try: dig @{} -p {} example.com", first.ip(), first.port());

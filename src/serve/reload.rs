@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use super::{Supervisor, who_asks_whom};
+use super::{Supervisor, files, who_asks_whom};
 use crate::config::watch::Watch;
 use crate::config::{Config, Problem};
 use crate::resolve::Snapshot;
@@ -22,6 +22,7 @@ impl Supervisor {
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
                 _ = signals.hangup.recv() => self.reload("SIGHUP"),
+                _ = signals.user.recv() => self.reload("SIGUSR1"),
                 changed = changed(&mut watch) => match changed {
                     Ok(()) => self.reload("a file has changed"),
                     Err(error) => watch = watching(Err(error)),
@@ -41,14 +42,7 @@ impl Supervisor {
 
     /// Takes over the configuration as it is now, or says why not and keeps the running one.
     fn reload(self: &Rc<Self>, why: &str) {
-        // An editor empties a file before it writes it, a full disk leaves it so; nobody means the defaults by it.
-        let is_empty = |path: &&PathBuf| path.metadata().is_ok_and(|m| m.is_file() && m.len() == 0);
-        if let Some(path) = self.config.borrow().files.iter().find(is_empty) {
-            let problem =
-                Problem::new(path.display(), "the file is empty; write it anew, or restart without it");
-            return self.refuse_reload(why, &problem);
-        }
-        let config = match Config::load(&self.flags) {
+        let config = match self.load_again() {
             Ok(config) => config,
             Err(problem) => return self.refuse_reload(why, &problem),
         };
@@ -62,6 +56,8 @@ impl Supervisor {
         self.log.set_level(config.log.level);
         let news = self.publish(snapshot);
         self.settings.store(Arc::new(config.listen.clone()));
+        self.take_notes(&config);
+        self.empty.replace(files::empty(&config.files));
         self.config.replace(config);
         self.reloads_ok.set(self.reloads_ok.get() + 1);
         info!(why, "configuration reloaded");
@@ -70,6 +66,26 @@ impl Supervisor {
         }
         self.probe_upstreams();
         self.services.follow(self);
+    }
+
+    /// The configuration as it is now.
+    fn load_again(&self) -> Result<Config, Problem> {
+        // An editor empties a file before it writes it, a full disk leaves it so; nobody means the defaults by it.
+        let empty = files::empty(&self.config.borrow().files);
+        if let Some(path) = empty.iter().find(|path| !self.empty.borrow().contains(path)) {
+            let what = "the file is empty; write it anew, or restart without it";
+            return Err(Problem::new(path.display(), what));
+        }
+        Config::load(&self.flags)
+    }
+
+    /// Tells what is to be told of a configuration and was not of the one before, and leaves it to be looked at.
+    fn take_notes(&self, config: &Config) {
+        let before = self.config.borrow();
+        for note in config.notes.iter().filter(|note| !before.notes.contains(note)) {
+            warn!("{note}");
+        }
+        files::write_filled(config);
     }
 
     /// Makes a snapshot the one that holds; the lines are what is new about who asks whom.
@@ -84,6 +100,9 @@ impl Supervisor {
 
     fn refuse_reload(&self, why: &str, problem: &Problem) {
         self.reloads_failed.set(self.reloads_failed.get() + 1);
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| problem.is_of_config_map()) {
+            keeper.counters().config_map.bump();
+        }
         // One line: logs are read and searched by the line.
         error!(why, "not reloaded, the running configuration stays: {}", problem.summary());
     }
@@ -92,6 +111,8 @@ impl Supervisor {
 /// What the outside tells us.
 pub(super) struct Signals {
     hangup: Signal,
+    /// SIGUSR1, by which CoreDNS reloads.
+    user: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -101,6 +122,7 @@ impl Signals {
     pub(super) fn hear() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })

@@ -216,7 +216,7 @@ fn by_query(queries: &[[[Counter; TYPES.len() + 1]; 2]; 2]) -> Vec<Sample> {
 
 /// What happened to link and rules.
 pub fn node(counters: &node::Counters) -> Vec<Family> {
-    let node::Counters { faults: _, repairs, checks, rules, fallbacks } = counters;
+    let node::Counters { faults: _, config_map: _, repairs, checks, rules, fallbacks } = counters;
     let [link, address, notrack, fail_open] = repairs;
     vec![
         by(
@@ -231,7 +231,7 @@ pub fn node(counters: &node::Counters) -> Vec<Family> {
     ]
 }
 
-/// What could not be done to the node, in node-cache's words. `configmap` is for those who read one.
+/// What could not be done to the node, in node-cache's words.
 pub fn setup_errors(counters: &node::Counters) -> Family {
     let [rules, lock, link_add, link_check] = &counters.faults;
     by(
@@ -243,7 +243,7 @@ pub fn setup_errors(counters: &node::Counters) -> Family {
             ("iptables_lock", lock),
             ("interface_add", link_add),
             ("interface_check", link_check),
-            ("configmap", &Counter::default()),
+            ("configmap", &counters.config_map),
         ],
     )
 }
