@@ -121,6 +121,7 @@ fn every_setting_survives_printing() {
         idle = "9s"
         max_age = "31s"
         try_timeout = "2s"
+        next = [{ on = ["NODATA", "NXDOMAIN"], upstreams = ["192.0.2.7", "/etc/resolv.conf"] }]
         cache_positive = false
         cache_negative = false
         keep_ttl = true
@@ -235,6 +236,15 @@ fn faults_are_named_with_their_place_and_a_remedy() {
             "[[zone]]\nname = \".\"\nstale_after = \"3s\"\n[upstream]\ndeadline = \"2s\"\n",
             "3:15: zone.stale_after (3s) is not below upstream.deadline (2s); \
              stale data would come too late: lower the first",
+        ),
+        (
+            "[[zone]]\nname = \".\"\nnext = [{ on = [\"NXDOMAIN\"] }]\n",
+            "3:9: zone.next: an entry needs `on` and `upstreams`; \
+             write { on = [\"NXDOMAIN\"], upstreams = [\"10.96.0.10\"] }",
+        ),
+        (
+            "[[zone]]\nname = \".\"\nnext = [{ on = [\"NXDOMAIN\"], upstreams = [\"svc://a.b\"] }]\n",
+            "3:9: zone.next: a svc:// upstream in `next`; put it into the zone's own upstreams",
         ),
         (
             "[[zone]]\nname = \".\"\nfailure_ttl = \"9s\"\nfailure_ttl_max = \"5s\"\n",

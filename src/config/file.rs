@@ -108,11 +108,11 @@ impl Written {
 }
 
 /// Reads the keys of one table.
-struct Reader<'n, 't> {
-    table: &'n DeTable<'t>,
+pub(super) struct Reader<'n, 't> {
+    pub table: &'n DeTable<'t>,
     /// The way to the table, as places are named.
-    path: &'n str,
-    places: &'n mut Places,
+    pub path: &'n str,
+    pub places: &'n mut Places,
 }
 
 impl Keys for Reader<'_, '_> {
@@ -159,7 +159,7 @@ fn first_unknown<'n, 't>(table: &'n DeTable<'t>, known: &[&str]) -> Option<&'n S
     table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())).min_by_key(|key| key.span().start)
 }
 
-fn refuse_unknown(table: &DeTable<'_>, place: &str, known: &[&'static str]) -> Result<(), Fault> {
+pub(super) fn refuse_unknown(table: &DeTable<'_>, place: &str, known: &[&'static str]) -> Result<(), Fault> {
     let Some(key) = first_unknown(table, known) else { return Ok(()) };
     let what = format!("unknown key `{}` in {place}", shown(key.get_ref()));
     let wrong = match home(key.get_ref()) {

@@ -6,6 +6,7 @@
 use super::address;
 use super::kinds::{Address, Auto, Count, Kind, List, Needed, Size, Switch, Text, Time, Ttl, Word, Written};
 use super::name::ZoneName;
+use super::next::{NextEntry, WrittenNext};
 use super::problem::{Fault, Wrong};
 use super::target::WrittenTarget;
 use super::zone::WrittenZone;
@@ -22,6 +23,8 @@ pub const ADDRESSES: Limit<usize> = Limit::new(1, 1, 64);
 const ZONE_ADDRESSES: Limit<usize> = Limit::new(0, 0, 64);
 /// Upstreams written for one zone.
 pub const UPSTREAMS: Limit<usize> = Limit::new(1, 1, 32);
+/// Lists of upstreams that follow those of a zone. All share the time of one question.
+pub const NEXT: Limit<usize> = Limit::new(0, 0, 8);
 /// Addresses that serve HTTP.
 pub const HTTP_LISTENERS: Limit<usize> = Limit::new(0, 0, 16);
 /// Bytes of the texts that go into one TXT character-string (RFC 1035 section 3.3.14).
@@ -37,6 +40,20 @@ const POLICIES: &[(&str, Policy)] = &[
 ];
 /// Response codes that say that there is no data, or none here (RFC 1035 section 4.1.1, RFC 2136 section 2.2).
 const RCODES: &[(&str, u8)] = &[
+    ("FORMERR", 1),
+    ("SERVFAIL", 2),
+    ("NXDOMAIN", 3),
+    ("NOTIMP", 4),
+    ("REFUSED", 5),
+    ("YXDOMAIN", 6),
+    ("YXRRSET", 7),
+    ("NXRRSET", 8),
+    ("NOTAUTH", 9),
+    ("NOTZONE", 10),
+];
+/// What may lead on to the next upstreams: an answer without records, or one of the codes above.
+const LEADING_ON: &[(&str, u8)] = &[
+    ("NODATA", 0),
     ("FORMERR", 1),
     ("SERVFAIL", 2),
     ("NXDOMAIN", 3),
@@ -190,6 +207,7 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     keys.key("upstreams", &List(target, UPSTREAMS), &mut z.upstreams)?;
     keys.key("transport", &Word(TRANSPORTS), &mut z.transport)?;
     asking(&mut z.asking, keys)?;
+    keys.key("next", &List(NextEntry, NEXT), &mut z.next)?;
     let s = &mut z.rules;
     keys.key("ttl_max", &Ttl(ttl::TTL_MAX), &mut s.ttl_max)?;
     keys.key("ttl_min", &Ttl(ttl::TTL_MIN), &mut s.ttl_min)?;
@@ -227,6 +245,13 @@ fn asking(a: &mut Asking, keys: &mut impl Keys) -> Result<(), Fault> {
     keys.key("idle", &Auto(Time(upstream::IDLE)), &mut t.idle)?;
     keys.key("max_age", &Auto(Time(upstream::MAX_AGE)), &mut t.max_age)?;
     keys.key("try_timeout", &Auto(Time(upstream::TRY)), &mut t.try_timeout)
+}
+
+/// Walks through the keys of an element of `next`.
+pub(super) fn next(n: &mut WrittenNext, keys: &mut impl Keys) -> Result<(), Fault> {
+    let target = Written::<WrittenTarget>::like("write it like \"tcp://10.96.0.10\"");
+    keys.key("on", &List(Word(LEADING_ON), Limit::new(1, 1, LEADING_ON.len())), &mut n.on)?;
+    keys.key("upstreams", &List(target, UPSTREAMS), &mut n.upstreams)
 }
 
 /// An element of `http.serve` while it is read.

@@ -26,6 +26,7 @@ mod fuzz;
 mod keys;
 mod kinds;
 mod name;
+mod next;
 pub mod node_cache;
 mod print;
 mod problem;
@@ -49,6 +50,7 @@ pub use keys::{
     ADDRESSES, HTTP_LISTENERS, TXT, UPSTREAMS, parse_cache_size, parse_firewall, parse_link, parse_log_format,
 };
 pub use name::ZoneName;
+pub use next::NextConfig;
 pub use problem::{Note, Problem, Spot, Wrong};
 pub use source::Source;
 pub use target::{Service, Target, WrittenTarget, parse_flag as parse_upstream};
@@ -124,8 +126,9 @@ impl Config {
 
     /// The files with upstreams, each once: they are to be watched, as the configuration is.
     pub fn resolv_confs(&self) -> BTreeSet<&Path> {
-        let targets = self.zones.iter().flat_map(|zone| &zone.upstreams);
-        targets
+        self.zones
+            .iter()
+            .flat_map(ZoneConfig::targets)
             .filter_map(|target| match target {
                 Target::ResolvConf(path, _) => Some(path.as_path()),
                 Target::Server(_) | Target::Service(_) => None,

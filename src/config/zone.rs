@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::name::ZoneName;
+use super::next::{NextConfig, WrittenNext};
 use super::target::{Target, WrittenTarget};
 use crate::cache::Rules;
 use crate::resolve::{OwnTimes, Zone};
@@ -21,6 +22,8 @@ pub struct ZoneConfig {
     pub upstreams: Vec<Target>,
     /// How they are asked.
     pub asking: Asking,
+    /// Whom to ask next, when those before had nothing.
+    pub next: Vec<NextConfig>,
     /// How its answers are kept.
     pub rules: Rules,
     /// How long stale data and failures count, where that is not as everywhere.
@@ -28,6 +31,11 @@ pub struct ZoneConfig {
 }
 
 impl ZoneConfig {
+    /// Whomever it may ask.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.upstreams.iter().chain(self.next.iter().flat_map(|next| &next.upstreams))
+    }
+
     /// What it is known by.
     pub fn key(&self) -> ZoneKey {
         ZoneKey { name: self.name.clone(), listen: self.listen.clone() }
@@ -61,6 +69,8 @@ pub(super) struct WrittenZone {
     pub transport: Option<Transport>,
     /// How they are asked.
     pub asking: Asking,
+    /// Whom to ask next.
+    pub next: Vec<WrittenNext>,
     /// How its answers are kept.
     pub rules: Rules,
     /// Its own times.
@@ -87,6 +97,7 @@ impl WrittenZone {
             listen: self.listen,
             upstreams: self.upstreams.iter().map(|target| target.settle(self.transport)).collect(),
             asking: self.asking,
+            next: self.next.iter().map(|next| next.settle(self.transport)).collect(),
             rules: self.rules,
             times: self.times,
         }
@@ -106,8 +117,9 @@ impl From<&ZoneConfig> for WrittenZone {
             name: zone.display.parse().ok(),
             listen: zone.listen.clone(),
             upstreams: zone.upstreams.iter().map(WrittenTarget::from).collect(),
-            transport: zone.upstreams.iter().find_map(transport),
+            transport: zone.targets().find_map(transport),
             asking: zone.asking.clone(),
+            next: zone.next.iter().map(WrittenNext::from).collect(),
             rules: zone.rules.clone(),
             times: zone.times,
         }

@@ -21,7 +21,8 @@ use crate::local::{Begin, End, Local, Pending};
 use crate::resolve::{self, OwnTimes, Times};
 use crate::upstream::outage::Outage;
 use crate::upstream::{self, Ask, Asking, Failure, Group, Member, Places, Server, Upstreams};
-use crate::wire::name;
+use crate::wire::header::{self, Header};
+use crate::wire::{name, rcode};
 
 /// Zones in a configuration.
 pub const ZONES: Limit<usize> = Limit::new(1, 1, 256);
@@ -44,6 +45,8 @@ pub struct Zone {
     /// Indices into [`Snapshot::servers`]: the addresses behind the names of its services, as last heard. Where
     /// there are any, they are asked, and `servers` are the reserve.
     pub pods: Vec<usize>,
+    /// Whom to ask next, in order, when those before had nothing.
+    pub next: Vec<Next>,
     /// How they are asked.
     pub asking: Asking,
     /// The places of its questions, for all workers.
@@ -71,6 +74,25 @@ impl Zone {
         } else {
             format!("{} (on {})", self.display, addresses.join(", "))
         }
+    }
+}
+
+/// Whom a zone asks when those before had nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Next {
+    /// The response codes that lead here; NOERROR stands for an answer without records.
+    pub on: Vec<u8>,
+    /// Indices into [`Snapshot::servers`].
+    pub servers: Vec<usize>,
+}
+
+impl Next {
+    /// Whether a reply leads here.
+    fn follows(&self, reply: &[u8]) -> bool {
+        let Some(header) = Header::read(reply) else { return false };
+        let empty = header.counts[1] == 0 && header.flags & header::TC == 0;
+        let code = header.rcode();
+        self.on.iter().any(|&on| u16::from(on) == code) && (code != rcode::NOERROR || empty)
     }
 }
 
@@ -143,7 +165,12 @@ impl Snapshot {
     pub fn ranks<'s>(&'s self, zone: &'s Zone) -> [Vec<&'s ServerEntry>; 2] {
         let ranks =
             if zone.pods.is_empty() { [&zone.servers, &zone.pods] } else { [&zone.pods, &zone.servers] };
-        ranks.map(|rank| rank.iter().filter_map(|&i| self.servers.get(i)).collect())
+        ranks.map(|rank| self.entries(rank).collect())
+    }
+
+    /// The servers with these numbers.
+    pub fn entries(&self, servers: &[usize]) -> impl Iterator<Item = &ServerEntry> {
+        servers.iter().filter_map(|&i| self.servers.get(i))
     }
 }
 
@@ -170,6 +197,8 @@ pub struct Route {
     pub times: Times,
     /// Whom to ask.
     pub group: Group,
+    /// Whom to ask next.
+    next: Rc<[(Next, Group)]>,
     /// This worker's counters.
     pub counters: Arc<ZoneCounters>,
     /// See [`Zone::local`].
@@ -191,7 +220,7 @@ impl Route {
     /// Finds out what `ask` asks for: by the zone's rules first, by its upstreams as far as these say.
     pub(super) async fn find_out(&self, ask: &Ask, deadline: Instant) -> Found {
         match self.local.as_ref().map(|local| local.begin(ask)) {
-            None => Found { outcome: self.group.ask(ask, deadline).await, asked: true },
+            None => Found { outcome: self.ask(ask, deadline).await, asked: true },
             Some(Begin::Answer(answer)) => Found { outcome: Ok(answer), asked: false },
             Some(Begin::Ask(pending)) => Found { outcome: self.pursue(pending, deadline).await, asked: true },
         }
@@ -200,12 +229,24 @@ impl Route {
     /// Asks the upstreams as often as the rules want to know something.
     async fn pursue(&self, mut pending: Pending, deadline: Instant) -> Result<Vec<u8>, Failure> {
         loop {
-            let reply = self.group.ask(pending.ask(), deadline).await?;
+            let reply = self.ask(pending.ask(), deadline).await?;
             match pending.reply(reply) {
                 End::Done(answer) => return Ok(answer),
                 End::Again(next) => pending = next,
             }
         }
+    }
+
+    /// Asks, and asks on for as long as the reply leads on. All who are asked share the time up to `deadline`.
+    async fn ask(&self, ask: &Ask, deadline: Instant) -> Result<Vec<u8>, Failure> {
+        let mut outcome = self.group.ask(ask, deadline).await;
+        for (next, group) in &*self.next {
+            if !outcome.as_ref().is_ok_and(|reply| next.follows(reply)) {
+                break;
+            }
+            outcome = group.ask(ask, deadline).await;
+        }
+        outcome
     }
 
     /// A question was answered, or not; says so in the log where that is news.
@@ -273,6 +314,12 @@ impl Routes {
                 .ranks(zone)
                 .map(|rank| -> Vec<_> { rank.into_iter().map(|entry| entry.member(worker)).collect() });
             let group = upstreams.group(&servers, &reserve, &zone.asking, &zone.places);
+            let next = zone.next.iter().map(|next| {
+                let servers = snapshot.entries(&next.servers).map(|entry| entry.member(worker));
+                let servers: Vec<_> = servers.collect();
+                (next.clone(), upstreams.group(&servers, &[], &zone.asking, &zone.places))
+            });
+            let next: Rc<[_]> = next.collect();
             for (&listener, counters) in zone.listeners.iter().zip(&zone.counters[worker]) {
                 views[listener].0.push(Rc::new(Route {
                     id: zone.id,
@@ -280,6 +327,7 @@ impl Routes {
                     rules: zone.rules.clone(),
                     times: zone.times.over(&snapshot.resolve),
                     group: group.clone(),
+                    next: Rc::clone(&next),
                     counters: Arc::clone(counters),
                     local: zone.local.clone(),
                     title: zone.title(),

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::config::{Config, Problem, Service, Target, ZoneConfig, ZoneKey, resolv_conf};
 use crate::node::rules::UPSTREAM_MARK;
-use crate::resolve::zones::{LoopProbe, ServerEntry, ServiceCounters};
+use crate::resolve::zones::{LoopProbe, Next, ServerEntry, ServiceCounters};
 use crate::resolve::{Snapshot, Zone, ZoneCounters};
 use crate::upstream::outage::Outage;
 use crate::upstream::{self, Places, Server};
@@ -35,12 +35,15 @@ struct KnownZone {
     id: u32,
     /// What the identity stands for. The addresses of a service are not part of it: pods come and go, and all
     /// answer alike, so what one said stays true.
-    asks: (Vec<Server>, Vec<Service>),
+    asks: Asks,
     counters: Vec<Vec<Arc<ZoneCounters>>>,
     services: Arc<ServiceCounters>,
     outage: Arc<Outage>,
     places: Arc<Places>,
 }
+
+/// The servers, the services, and whom to ask next on which response codes.
+type Asks = (Vec<Server>, Vec<Service>, Vec<(Vec<u8>, Vec<Server>)>);
 
 struct KnownServer {
     counters: Vec<Arc<upstream::Counters>>,
@@ -52,6 +55,8 @@ struct Whom<'c> {
     zone: &'c ZoneConfig,
     /// Those that it names, and those of its resolv.conf files, in the order written.
     servers: Vec<Server>,
+    /// Whom it asks next, and on which response codes.
+    next: Vec<(Vec<u8>, Vec<Server>)>,
     /// Its services.
     services: Vec<Service>,
     /// The addresses of these that are known.
@@ -140,24 +145,24 @@ impl Registry {
 
     /// Whom a zone asks: each server once, without those that loop.
     fn whom<'c>(&self, zone: &'c ZoneConfig) -> Result<Whom<'c>, Problem> {
-        let mut whom = Whom { zone, servers: Vec::new(), services: Vec::new(), pods: Vec::new() };
+        let mut whom =
+            Whom { zone, servers: Vec::new(), next: Vec::new(), services: Vec::new(), pods: Vec::new() };
+        for next in &zone.next {
+            let servers = next.upstreams.iter().map(servers).collect::<Result<Vec<_>, _>>()?;
+            whom.next.push((next.on.clone(), servers.concat()));
+        }
         for target in &zone.upstreams {
-            match target {
-                Target::Server(server) => whom.servers.push(*server),
-                Target::ResolvConf(path, transport) => {
-                    let addresses = resolv_conf::read(path)?.into_iter();
-                    whom.servers.extend(addresses.map(|address| Server { address, transport: *transport }));
-                }
-                Target::Service(service) => {
-                    let Service { port, transport, .. } = *service;
-                    let addresses = self.known(&zone.key(), service).iter();
-                    let address = |&ip| SocketAddr::new(ip, port);
-                    whom.pods.extend(addresses.map(|ip| Server { address: address(ip), transport }));
-                    whom.services.push(service.clone());
-                }
+            whom.servers.extend(servers(target)?);
+            if let Target::Service(service) = target {
+                let Service { port, transport, .. } = *service;
+                let addresses = self.known(&zone.key(), service).iter();
+                let address = |&ip| SocketAddr::new(ip, port);
+                whom.pods.extend(addresses.map(|ip| Server { address: address(ip), transport }));
+                whom.services.push(service.clone());
             }
         }
-        for servers in [&mut whom.servers, &mut whom.pods] {
+        let next = whom.next.iter_mut().map(|(_, servers)| servers);
+        for servers in [&mut whom.servers, &mut whom.pods].into_iter().chain(next) {
             let mut seen = Vec::new();
             servers.retain(|s| {
                 let new = !seen.contains(s) && !self.looping.contains(s);
@@ -169,10 +174,13 @@ impl Registry {
     }
 
     fn zone(&mut self, whom: Whom<'_>, all: &[Server]) -> Zone {
-        let Whom { zone, servers, services, pods } = whom;
-        let places = |servers: &[Server]| servers.iter().filter_map(|s| all.binary_search(s).ok()).collect();
+        let Whom { zone, servers, next, services, pods } = whom;
+        let places =
+            |servers: &[Server]| servers.iter().filter_map(|s| all.binary_search(s).ok()).collect::<Vec<_>>();
+        let next_at =
+            next.iter().map(|(on, servers)| Next { on: on.clone(), servers: places(servers) }).collect();
         let (servers_at, pods_at) = (places(&servers), places(&pods));
-        let asks = (servers, services);
+        let asks = (servers, services, next);
         let answers = |address: &SocketAddr| zone.listen.is_empty() || zone.listen.contains(address);
         let listeners: Vec<usize> =
             (0..self.listeners.len()).filter(|&i| answers(&self.listeners[i])).collect();
@@ -198,6 +206,7 @@ impl Registry {
             display: zone.display.clone(),
             servers: servers_at,
             pods: pods_at,
+            next: next_at,
             asking: zone.asking.clone(),
             places: Arc::clone(&known.places),
             rules: zone.rules.clone(),
@@ -220,7 +229,20 @@ impl Registry {
 
 impl Whom<'_> {
     fn everybody(&self) -> impl Iterator<Item = Server> {
-        self.servers.iter().chain(&self.pods).copied()
+        let next = self.next.iter().flat_map(|(_, servers)| servers);
+        self.servers.iter().chain(&self.pods).chain(next).copied()
+    }
+}
+
+/// The servers that a target names: one, those of its file, or, for a service, none yet.
+fn servers(target: &Target) -> Result<Vec<Server>, Problem> {
+    match target {
+        Target::Server(server) => Ok(vec![*server]),
+        Target::ResolvConf(path, transport) => {
+            let addresses = resolv_conf::read(path)?.into_iter();
+            Ok(addresses.map(|address| Server { address, transport: *transport }).collect())
+        }
+        Target::Service(_) => Ok(Vec::new()),
     }
 }
 

@@ -67,3 +67,60 @@ fn an_error_is_for_the_client_where_the_zone_says_so() {
         assert_eq!(rcode(&Program::start(&config).udp().ask(&query(1, "a.test", 1))), heard, "{failover}");
     }
 }
+
+/// A server that says so of every name in `test`, and answers all else.
+fn saying(rcode: u8) -> Scripted {
+    Scripted::start(Order::AtOnce, move |query| match query.name.ends_with("test") {
+        true => vec![Action::Rcode(rcode)],
+        false => vec![Action::Answer],
+    })
+}
+
+#[test]
+fn others_are_asked_next_for_what_the_first_do_not_have() {
+    let (nxdomain, empty, good) = (saying(3), saying(0), Scripted::good());
+    let [to_empty, to_good] = [("NXDOMAIN", &empty), ("NODATA", &good)]
+        .map(|(on, server)| format!("{{ on = [\"{on}\"], upstreams = [\"{}\"] }}", server.address));
+    for (next, heard, records_heard) in [
+        (String::new(), 3, 0),
+        (to_empty.clone(), 0, 0),
+        (format!("{to_empty}, {to_good}"), 0, 1),
+        (to_good.clone(), 3, 0),
+    ] {
+        let program = Program::start(&config(&nxdomain, "", &format!("next = [{next}]")));
+        let answer = program.udp().ask(&query(1, "a.test", 1));
+        assert_eq!((rcode(&answer), records(&answer).len()), (heard, records_heard), "{next}");
+        program.udp().ask(&query(1, "a.example", 1));
+    }
+    assert_eq!(good.asked("a.test"), 1);
+    assert_eq!(
+        [&empty, &good].map(|server| server.asked("a.example")),
+        [0, 0],
+        "what the first have is theirs"
+    );
+}
+
+#[test]
+fn whoever_cannot_be_reached_leads_nowhere_and_all_share_the_time() {
+    let (mut dead, good) = (Scripted::good(), Scripted::good());
+    let next =
+        format!("next = [{{ on = [\"NXDOMAIN\", \"SERVFAIL\"], upstreams = [\"{}\"] }}]", good.address);
+    let program = Program::start(&config(&dead, "", &next));
+    dead.kill();
+    assert_eq!(rcode(&program.udp().ask(&query(1, "a.test", 1))), 2);
+    assert_eq!(good.asked("a.test"), 0);
+    let nxdomain = Scripted::start(Order::AtOnce, |query| match query.name.ends_with("test") {
+        true => vec![Action::Wait(Duration::from_millis(700)), Action::Rcode(3)],
+        false => vec![Action::Answer],
+    });
+    let silent = Scripted::start(Order::AtOnce, |query| match query.name.ends_with("test") {
+        true => vec![Action::Silence],
+        false => vec![Action::Answer],
+    });
+    let next = format!("next = [{{ on = [\"NXDOMAIN\"], upstreams = [\"{}\"] }}]", silent.address);
+    let times = "[upstream]\ndeadline = \"1500ms\"\n[cache]\nstale_after = \"1s\"";
+    let program = Program::start(&config(&nxdomain, "", &format!("{next}\n{times}")));
+    let start = Instant::now();
+    assert_eq!(rcode(&program.udp().ask(&query(1, "a.test", 1))), 2);
+    assert!(start.elapsed() < Duration::from_millis(1900), "{:?}", start.elapsed());
+}
