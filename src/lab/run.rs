@@ -125,9 +125,9 @@ fn arguments(road: Road) -> Option<Vec<&'static str>> {
 
 fn pairs(world: &World, scenario: &Scenario, count: usize, order: Order) -> Result<Outcome, Trouble> {
     let patience = match (scenario.delay, scenario.road) {
-        (Delay::None, _) => PATIENCE_QUICK,
+        (Delay::None, Road::Service) => PATIENCE_QUICK,
         (Delay::Slow, Road::Service) => PATIENCE,
-        (Delay::Slow, _) => PATIENCE_CACHE,
+        (_, Road::TrackedCache | Road::Sidestep(_)) => PATIENCE_CACHE,
     };
     let server = address(scenario.road);
     let before = tracked(world, server)?;
