@@ -74,7 +74,7 @@ impl Subject {
     pub fn new(config: &Config, node: &node::Settings) -> Self {
         let zone = |display: &str| display.trim_end_matches('.').to_owned();
         let targets =
-            config.zones.iter().flat_map(|z| z.upstreams.iter().map(move |t| (zone(&z.display), t.clone())));
+            config.zones.iter().flat_map(|z| z.targets().map(move |t| (zone(&z.display), t.clone())));
         Self {
             root: Root::default(),
             interface: node.interface.clone(),

@@ -329,9 +329,16 @@ fn who_asks_whom(snapshot: &Snapshot) -> Vec<String> {
     let names = |rank: Vec<&ServerEntry>| -> String {
         rank.iter().map(|entry| entry.server.to_string()).collect::<Vec<_>>().join(", ")
     };
-    let line = |zone: &resolve::Zone| match snapshot.ranks(zone).map(names) {
-        [servers, reserve] if reserve.is_empty() => format!("zone {} asks {servers}", zone.title()),
-        [servers, reserve] => format!("zone {} asks {servers}; in reserve {reserve}", zone.title()),
+    let line = |zone: &resolve::Zone| {
+        let [servers, reserve] = snapshot.ranks(zone).map(names);
+        let mut line = format!("zone {} asks {servers}", zone.title());
+        if !reserve.is_empty() {
+            line.push_str(&format!("; in reserve {reserve}"));
+        }
+        for next in &zone.next {
+            line.push_str(&format!("; next {}", names(snapshot.entries(&next.servers).collect())));
+        }
+        line
     };
     snapshot.zones.iter().map(line).collect()
 }

@@ -91,6 +91,10 @@ fn others_are_asked_next_for_what_the_first_do_not_have() {
         let answer = program.udp().ask(&query(1, "a.test", 1));
         assert_eq!((rcode(&answer), records(&answer).len()), (heard, records_heard), "{next}");
         program.udp().ask(&query(1, "a.example", 1));
+        let asks = format!("zone . asks tcp://{}", nxdomain.address);
+        let chain = [&to_empty, &to_good].iter().filter(|entry| next.contains(entry.as_str())).count();
+        assert_eq!(program.logged(&asks), 1);
+        assert_eq!(program.logged("; next tcp://"), usize::from(chain > 0), "in one line: {next}");
     }
     assert_eq!(good.asked("a.test"), 1);
     assert_eq!(
