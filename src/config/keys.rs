@@ -125,7 +125,10 @@ impl Section {
     /// Walks through the keys of this section.
     pub(super) fn keys(self, config: &mut Config, keys: &mut impl Keys) -> Result<(), Fault> {
         match self {
-            Self::Listen => listen(&mut config.listen, keys),
+            Self::Listen => {
+                listen(&mut config.listen, keys)?;
+                keys.key("refuse_others", &Switch, &mut config.refuse_others)
+            }
             Self::Node => node(&mut config.node, keys),
             Self::Cache => cache(&mut config.cache, &mut config.resolve, keys),
             Self::Upstream => upstream(&mut config.upstream, &mut config.resolve, keys),

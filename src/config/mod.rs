@@ -81,8 +81,10 @@ pub struct Config {
     pub resolve: resolve::Settings,
     /// Section `[upstream]`.
     pub upstream: upstream::Settings,
-    /// Sections `[[zone]]`; `.` is always there.
+    /// Sections `[[zone]]`; `.` is there unless others are refused.
     pub zones: Vec<ZoneConfig>,
+    /// `listen.refuse_others`: names that no zone holds are refused. Otherwise zone `.` is added where it is missing.
+    pub refuse_others: bool,
     /// Section `[http]`.
     pub http: Vec<HttpListener>,
     /// Section `[log]`.
@@ -137,9 +139,9 @@ impl Config {
     }
 
     fn build(loaded: Loaded, flags: &Flags) -> Result<Self, Problem> {
-        let Loaded { origin, text, mut written, notes, files, filled, has_root, port } = loaded;
+        let Loaded { origin, text, mut written, notes, files, filled, port } = loaded;
         flags.apply(&mut written);
-        if has_root {
+        if !written.config.refuse_others {
             complete(&mut written.zones);
         }
         answer_for_the_node(&mut written, flags, port);
@@ -165,6 +167,7 @@ impl Config {
             resolve: resolve::Settings::default(),
             upstream: upstream::Settings::default(),
             zones: Vec::new(),
+            refuse_others: false,
             http: Vec::new(),
             log: LogSettings::default(),
             files: Vec::new(),
@@ -197,12 +200,15 @@ fn answer_for_the_node(written: &mut file::Written, flags: &Flags, port: u16) {
     }
 }
 
-/// Zone `.` is always there, and has upstreams.
+/// Zone `.` is there, and has upstreams unless it is to ask nobody.
 fn complete(zones: &mut Vec<zone::WrittenZone>) {
     if !zones.iter().any(|zone| zone.name().is_root()) {
         zones.push(zone::WrittenZone::named(ZoneName::root()));
     }
-    for zone in zones.iter_mut().filter(|zone| zone.name().is_root() && zone.upstreams.is_empty()) {
+    let lacking = |zone: &&mut zone::WrittenZone| {
+        zone.name().is_root() && zone.upstreams.is_empty() && !zone.local.ends_here
+    };
+    for zone in zones.iter_mut().filter(lacking) {
         zone.upstreams.push(WrittenTarget::resolv_conf(RESOLV_CONF));
     }
 }

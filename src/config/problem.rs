@@ -30,6 +30,11 @@ impl Wrong {
         Self { what: format!("{name}: {}", self.what), ..self }
     }
 
+    /// What is wrong, and what to do.
+    pub(super) fn into_parts(self) -> (String, String) {
+        (self.what, self.hint)
+    }
+
     /// A value that lies outside of its limits.
     pub fn bounds(value: impl fmt::Display, min: impl fmt::Display, max: impl fmt::Display) -> Self {
         Self::new(format!("{value} is out of bounds"), format!("give {min} to {max}"))

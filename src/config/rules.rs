@@ -118,24 +118,37 @@ fn zones(zones: &[WrittenZone], addresses: &[SocketAddr]) -> Result<(), Broken> 
     for (index, zone) in zones.iter().enumerate() {
         let place = format!("zone[{index}]");
         views(&place, zone, &zones[..index], addresses)?;
-        if zone.upstreams.is_empty() {
-            let what = format!("zone `{}` has no upstreams", zone.name());
-            return broken(&[&place], Wrong::new(what, "add `upstreams = [\"10.96.0.10\"]`"));
-        }
-        if zone.upstreams.iter().all(WrittenTarget::is_service) {
-            let what =
-                format!("zone `{}` has only svc:// upstreams, and nobody to ask for them", zone.name());
-            let hint = "add the cluster DNS Service, like \"tcp://10.96.0.10\", or a resolv.conf";
-            return broken(&[&format!("{place}.upstreams")], Wrong::new(what, hint));
-        }
-        let targets: HashSet<_> = zone.upstreams.iter().map(|t| t.settle(zone.transport)).collect();
-        if targets.len() < zone.upstreams.len() {
-            let what = format!("zone `{}` has an upstream twice", zone.name());
-            return broken(&[&format!("{place}.upstreams")], Wrong::new(what, "leave one out"));
-        }
+        upstreams(&place, zone)?;
         let s = &zone.rules;
         ordered(&place, ("ttl_min", s.ttl_min), ("ttl_max", s.ttl_max))?;
         ordered(&place, ("negative_ttl_min", s.negative_ttl_min), ("negative_ttl_max", s.negative_ttl_max))?;
+    }
+    Ok(())
+}
+
+/// Somebody is asked, or nobody is to be.
+fn upstreams(place: &str, zone: &WrittenZone) -> Result<(), Broken> {
+    let name = zone.name();
+    if zone.local.ends_here {
+        if zone.upstreams.is_empty() {
+            return Ok(());
+        }
+        let what = format!("zone `{name}` has upstreams, and is to ask nobody");
+        return broken(&[&format!("{place}.upstreams")], Wrong::new(what, "leave them or ends_here out"));
+    }
+    if zone.upstreams.is_empty() {
+        let what = format!("zone `{name}` has no upstreams");
+        return broken(&[place], Wrong::new(what, "add `upstreams = [\"10.96.0.10\"]`"));
+    }
+    if zone.upstreams.iter().all(WrittenTarget::is_service) {
+        let what = format!("zone `{name}` has only svc:// upstreams, and nobody to ask for them");
+        let hint = "add the cluster DNS Service, like \"tcp://10.96.0.10\", or a resolv.conf";
+        return broken(&[&format!("{place}.upstreams")], Wrong::new(what, hint));
+    }
+    let targets: HashSet<_> = zone.upstreams.iter().map(|t| t.settle(zone.transport)).collect();
+    if targets.len() < zone.upstreams.len() {
+        let what = format!("zone `{name}` has an upstream twice");
+        return broken(&[&format!("{place}.upstreams")], Wrong::new(what, "leave one out"));
     }
     Ok(())
 }

@@ -54,8 +54,6 @@ pub(super) struct Loaded {
     pub files: Vec<PathBuf>,
     /// What is to be written, and where.
     pub filled: Option<(PathBuf, String)>,
-    /// Whether zone `.` is there even if the text does not say so.
-    pub has_root: bool,
     /// The port of DNS where none is named.
     pub port: u16,
 }
@@ -80,16 +78,7 @@ impl Loaded {
     /// Reads a text in TOML.
     pub fn toml(text: String, origin: String) -> Result<Self, Problem> {
         let written = file::read(&text, &origin)?;
-        Ok(Self {
-            origin,
-            text,
-            written,
-            notes: Vec::new(),
-            files: Vec::new(),
-            filled: None,
-            has_root: true,
-            port: DNS,
-        })
+        Ok(Self { origin, text, written, notes: Vec::new(), files: Vec::new(), filled: None, port: DNS })
     }
 
     /// Reads a text as a Corefile. The other text is that with its variables filled in.
@@ -104,7 +93,6 @@ impl Loaded {
             notes: read.notes,
             files,
             filled: None,
-            has_root: false,
             port: around.port,
         };
         Ok((loaded, read.text))

@@ -65,6 +65,11 @@ impl WrittenTarget {
         Self { place: Place::ResolvConf(path.into()), scheme: None }
     }
 
+    /// It, over TCP whatever else is said.
+    pub(super) fn over_tcp(self) -> Self {
+        Self { scheme: Some(Transport::Tcp), ..self }
+    }
+
     /// Whether somebody else must be asked for its addresses.
     pub fn is_service(&self) -> bool {
         matches!(self.place, Place::Service(..))

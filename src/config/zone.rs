@@ -6,6 +6,7 @@ use super::name::ZoneName;
 use super::next::{NextConfig, WrittenNext};
 use super::target::{Target, WrittenTarget};
 use crate::cache::Rules;
+use crate::local;
 use crate::resolve::{OwnTimes, Zone};
 use crate::upstream::{Asking, Transport};
 
@@ -28,6 +29,8 @@ pub struct ZoneConfig {
     pub rules: Rules,
     /// How long stale data and failures count, where that is not as everywhere.
     pub times: OwnTimes,
+    /// What is answered without asking, or asked differently.
+    pub local: local::Settings,
 }
 
 impl ZoneConfig {
@@ -75,6 +78,8 @@ pub(super) struct WrittenZone {
     pub rules: Rules,
     /// Its own times.
     pub times: OwnTimes,
+    /// Its own rules.
+    pub local: local::Settings,
 }
 
 impl WrittenZone {
@@ -100,6 +105,7 @@ impl WrittenZone {
             next: self.next.iter().map(|next| next.settle(self.transport)).collect(),
             rules: self.rules,
             times: self.times,
+            local: self.local,
         }
     }
 }
@@ -122,6 +128,7 @@ impl From<&ZoneConfig> for WrittenZone {
             next: zone.next.iter().map(WrittenNext::from).collect(),
             rules: zone.rules.clone(),
             times: zone.times,
+            local: zone.local.clone(),
         }
     }
 }

@@ -136,6 +136,11 @@ pub fn parse(text: &str, origin: &Path, around: &dyn Surroundings) -> Result<Cor
     grammar::parse(text, &[], origin, around)
 }
 
+/// Reads a word as a block's key, or whatever else names zones in the same way.
+pub fn key(word: Token) -> Result<Key, Fault> {
+    key::parse(word)
+}
+
 /// Reads a base file whose variables were filled in. Places are those of the base file.
 pub fn parse_filled(
     filled: &pillar::Filled,

@@ -1,12 +1,42 @@
 //! From a Corefile to settings: the same [`Written`] that a TOML file gives, so that flags and rules hold for both.
 //!
-//! Zone `.` is not added here as it is for TOML: what no block holds is refused, as CoreDNS does it.
+//! ```text
+//! text > pillar > corefile tree > for each block: plugins (a table of readers) > Said > zones > Written
+//! ```
+//!
+//! [`plugins`] says who reads which line; [`block`] how a block becomes zones. What CoreDNS does by default holds here by
+//! default, and not what a file in TOML gives: each reader's module doc says where we differ, and why.
+//!
+//! - What no block holds is REFUSED, as CoreDNS does it: zone `.` is not added as it is for TOML.
+//! - What cannot be honoured is an error with its place. The lenient get a [`Note`] and the nearest that can be.
+//! - Files are watched and read again also without `reload`.
+//! - The cache is as large as all CAPACITYs together take, 512 bytes each, and 32 MiB at least.
+
+mod block;
+mod cache;
+mod foreign;
+mod forward;
+mod local;
+mod pages;
+mod plain;
+mod plugins;
+mod server;
+mod tell;
+mod words;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::file::Written;
-use super::problem::{Note, Problem, Wrong};
+use super::problem::{self, Note, Problem};
+use crate::cache as store;
+use crate::corefile::pillar::{self, Variables};
+use crate::corefile::{self, Corefile, Disk, Fault, Place};
+use block::{Made, Whole};
+use tell::{Teller, spot};
+
+/// Bytes that an answer takes in the cache, about.
+const ENTRY: u64 = 512;
 
 /// What is known besides the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +87,73 @@ pub(super) struct Read {
 
 /// Reads a Corefile's text; `origin` is its file, in whose folder imports are looked for.
 pub(super) fn read(text: &str, origin: &Path, around: &Around) -> Result<Read, Problem> {
-    let _ = (text, around);
-    let wrong = Wrong::new("Corefiles cannot be read yet", "write the configuration as TOML");
-    Err(Problem::new(origin.display(), wrong))
+    let fail = |fault: Fault| tell::problem(&fault, origin, text);
+    let (mut tree, mut filled) = parse(text, origin, around).map_err(fail)?;
+    let stubs = around.node.as_ref().and_then(|filling| filling.stubs.as_ref());
+    if let Some(stubs) = stubs {
+        let more = corefile::parse(&stubs.text, &stubs.origin, &Disk)
+            .map_err(|fault| tell::problem(&fault, &stubs.origin, &stubs.text))?;
+        tree.blocks.extend(more.blocks);
+        filled.push_str(&stubs.text);
+    }
+    let mut tell = Teller::new(around.lenient);
+    for note in &tree.notes {
+        tell.note(&note.at, format!("{}; {}", note.what, note.hint));
+    }
+    let written = translate(&tree, around.port, &mut tell).map_err(fail)?;
+    let files = [tree.files, tree.folders].concat();
+    Ok(Read { written, notes: tell.notes(), files, text: filled })
+}
+
+/// The tree, and the text that it was read from.
+fn parse(text: &str, origin: &Path, around: &Around) -> Result<(Corefile, String), Fault> {
+    let Some(filling) = &around.node else {
+        return Ok((corefile::parse(text, origin, &Disk)?, text.to_owned()));
+    };
+    let words = |addresses: &[IpAddr]| addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ");
+    let variables = Variables {
+        domain: None,
+        local: Some(words(&filling.local)),
+        server: String::new(),
+        cluster: filling.cluster.map(|address| address.to_string()),
+        upstreams: Some(filling.upstreams.clone()),
+        prometheus: Some(filling.prometheus.clone()),
+    };
+    let filled = pillar::fill(text, origin, &variables)?;
+    Ok((corefile::parse_filled(&filled, origin, &Disk)?, filled.text().to_owned()))
+}
+
+/// The blocks as settings.
+fn translate(tree: &Corefile, port: u16, tell: &mut Teller) -> Result<Written, Fault> {
+    let mut whole = Whole::new();
+    let mut made = Vec::new();
+    for block in &tree.blocks {
+        made.extend(block::read(block, port, &mut whole, tell)?);
+    }
+    let Whole { mut config, mut places, capacity, udp_size, tcp_idle } = whole;
+    config.listen.udp_size = udp_size.unwrap_or(config.listen.udp_size);
+    config.listen.tcp_idle = tcp_idle.unwrap_or(config.listen.tcp_idle);
+    config.cache.size = size(capacity);
+    config.refuse_others = true;
+    let mut zones = Vec::new();
+    for (index, Made { mut zone, key, forward }) in made.into_iter().enumerate() {
+        if config.listen.addresses.iter().all(|address| zone.listen.contains(address)) {
+            zone.listen.clear();
+        }
+        let mut place = |name: &str, at: &Place| {
+            places.insert(format!("zone[{index}]{name}"), problem::Place::Corefile(spot(at)));
+        };
+        for name in ["", ".name", ".listen"] {
+            place(name, &key);
+        }
+        place(".upstreams", forward.as_ref().unwrap_or(&key));
+        zones.push(zone);
+    }
+    Ok(Written { config, zones, places })
+}
+
+/// A cache for as many entries as CAPACITYs ask for, and not less than by default.
+fn size(entries: u64) -> u64 {
+    let size = entries.saturating_mul(ENTRY).next_multiple_of(1 << 20);
+    size.clamp(store::SIZE.default, store::SIZE.max)
 }

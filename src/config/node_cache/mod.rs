@@ -17,6 +17,7 @@ mod values;
 pub use flags::{Asked, parse};
 pub use list::{is_flag, usage};
 pub use options::Options;
+pub(in crate::config) use values::go_duration;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

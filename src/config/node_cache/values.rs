@@ -59,7 +59,7 @@ pub(super) fn interval(value: &str) -> Result<Duration, Wrong> {
 }
 
 /// A duration of Go's: numbers, with a fraction or without, each with its unit.
-fn go_duration(text: &str) -> Option<Duration> {
+pub(in crate::config) fn go_duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, f64); 7] =
         [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let mut rest = text;

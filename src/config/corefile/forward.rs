@@ -1,0 +1,301 @@
+//! `forward FROM TO...`: who is asked for what, and how.
+//!
+//! Names are for the first `forward` of their block that takes them: below its FROM and below none of its `except`.
+//!
+//! # What differs
+//!
+//! - Upstreams are asked over UDP unless `force_tcp` says otherwise; which way a client came makes no difference.
+//! - Where no `policy` is given, whoever has the fewest open questions of ours is asked, not anybody.
+//! - Without `failover`, SERVFAIL, REFUSED, NOTIMP and FORMERR are not given to a client before every upstream was asked.
+//! - `health_check` says how often an upstream that is out is tried; the query that tries it is a client's.
+//! - Upstreams are asked unencrypted: `tls://` is an error, and over TCP at port 53 for the lenient.
+
+use std::path::Path;
+
+use super::plugins::Context;
+use super::words::{Words, body, duration, near, number, parse, refused, unknown, zones};
+use crate::config::UPSTREAMS;
+use crate::config::name::ZoneName;
+use crate::config::problem::shown;
+use crate::config::target::WrittenTarget;
+use crate::corefile::{Directive, Fault, Token};
+use crate::local::text;
+use crate::upstream::{self, Asking, Policy, Transport, asking, health};
+
+/// Upstreams of one `forward`, as CoreDNS counts them.
+const TO: usize = 15;
+
+const OPTIONS: [&str; 20] = [
+    "except",
+    "force_tcp",
+    "prefer_udp",
+    "expire",
+    "max_fails",
+    "max_connect_attempts",
+    "tls",
+    "tls_servername",
+    "policy",
+    "health_check",
+    "max_concurrent",
+    "next",
+    "next_on_nodata",
+    "failover",
+    "failfast_all_unhealthy_upstreams",
+    "max_idle_conns",
+    "max_age",
+    "read_timeout",
+    "resolver",
+    "doh_method",
+];
+
+/// What one `forward` says.
+#[derive(Clone, Debug)]
+pub(super) struct Forward {
+    /// Where it stands.
+    pub at: Token,
+    /// The names that it takes.
+    pub from: ZoneName,
+    /// Those of them that it does not.
+    pub except: Vec<ZoneName>,
+    /// Whom to ask.
+    pub upstreams: Vec<WrittenTarget>,
+    /// By UDP or TCP.
+    pub transport: Transport,
+    /// How they are asked.
+    pub asking: Asking,
+    /// Where `next` stands, for which the block's next `forward` would have to be asked.
+    next: Option<Token>,
+    /// Whether the way is written.
+    prefer_udp: bool,
+}
+
+impl Forward {
+    /// Whether it takes names that lie in `within` and in no zone longer than those that were named.
+    pub fn takes(&self, within: impl Fn(&ZoneName) -> bool) -> bool {
+        within(&self.from) && !self.except.iter().any(within)
+    }
+}
+
+/// Reads the directive.
+pub(super) fn read(line: &Directive, context: &mut Context<'_>) -> Result<(), Fault> {
+    let mut words = Words::of(line);
+    let from = words.need("the names that it is for, such as `.`")?;
+    let mut names = zones([from])?;
+    if names.len() > 1 {
+        let what = format!("`{}` is several reverse zones", shown(&from.text));
+        return Err(Fault::new(from.at.clone(), what, "write a `forward` for each of them"));
+    }
+    let Some(name) = names.pop() else { return Ok(()) };
+    let to = words.some("the servers to ask")?;
+    if to.len() > TO {
+        let what = format!("{} servers are too many", to.len());
+        return Err(Fault::new(to[TO].at.clone(), what, format!("give {TO} at most")));
+    }
+    let mut forward = Forward {
+        at: line.name.clone(),
+        from: name,
+        except: Vec::new(),
+        upstreams: Vec::new(),
+        transport: Transport::Udp,
+        asking: Asking::default(),
+        next: None,
+        prefer_udp: false,
+    };
+    for word in to {
+        add(word, &mut forward.upstreams, context)?;
+    }
+    for line in body(line) {
+        option(line, &mut forward, context)?;
+    }
+    context.said.forwards.push(forward);
+    Ok(())
+}
+
+/// An upstream, unless it is there already.
+fn add(word: &Token, upstreams: &mut Vec<WrittenTarget>, context: &mut Context<'_>) -> Result<(), Fault> {
+    let target = target(word, context)?;
+    if upstreams.contains(&target) {
+        context.tell.note(&word.at, format!("`{}` is given twice", shown(&word.text)));
+    } else if upstreams.len() < UPSTREAMS.max {
+        upstreams.push(target);
+    }
+    Ok(())
+}
+
+fn target(word: &Token, context: &mut Context<'_>) -> Result<WrittenTarget, Fault> {
+    let text = word.text.as_str();
+    let (scheme, rest) = text.split_once("://").unwrap_or(("dns", text));
+    let plain = Token { text: rest.to_owned(), ..word.clone() };
+    match scheme {
+        "dns" if is_file(rest) => Ok(WrittenTarget::resolv_conf(rest)),
+        "dns" => parse(&plain),
+        "tls" | "https" | "quic" | "grpc" => {
+            let what = format!("`{}`: upstreams are asked unencrypted", shown(text));
+            let hint = "write the address alone, or let a forwarder on the node that does encrypt be asked";
+            context.tell.vain(&word.at, what, hint)?;
+            let host = rest.split(['%', '/']).next().unwrap_or_default();
+            let address: WrittenTarget = parse(&Token { text: host.to_owned(), ..word.clone() })?;
+            Ok(address.over_tcp())
+        }
+        "svc" => parse(word),
+        _ => {
+            let what = format!("`{}` has an unknown scheme", shown(text));
+            Err(Fault::new(word.at.clone(), what, "write an address, dns://ADDRESS, or a resolv.conf's path"))
+        }
+    }
+}
+
+/// Whether this is a path: it has a slash, or is no address and there is such a file.
+fn is_file(text: &str) -> bool {
+    text.contains('/') || (text.parse::<WrittenTarget>().is_err() && Path::new(text).is_file())
+}
+
+fn option(line: &Directive, forward: &mut Forward, context: &mut Context<'_>) -> Result<(), Fault> {
+    let mut words = Words::of(line);
+    let asked = &mut forward.asking;
+    match line.name.text.as_str() {
+        "except" => forward.except.extend(zones(words.some("names")?)?),
+        // Both may be written: then TCP it is.
+        "force_tcp" => forward.transport = Transport::Tcp,
+        "prefer_udp" => forward.prefer_udp = true,
+        "policy" => asked.policy = policy(words.need("a policy")?)?,
+        "next" | "failover" => codes(line, &mut words, forward)?,
+        "failfast_all_unhealthy_upstreams" => asked.fail_fast = true,
+        "max_fails" | "max_connect_attempts" | "max_concurrent" | "max_idle_conns" => {
+            count(line, words.need("a number")?, asked, context)?;
+        }
+        "expire" | "max_age" | "read_timeout" => time(line, words.need("a duration")?, asked, context)?,
+        "health_check" => health_check(&mut words, asked, context)?,
+        "tls" | "tls_servername" | "resolver" | "next_on_nodata" | "doh_method" => {
+            let _ = words.rest();
+            in_vain(line, context)?;
+        }
+        _ => return unknown(line, "forward", &OPTIONS),
+    }
+    words.end()
+}
+
+fn in_vain(line: &Directive, context: &mut Context<'_>) -> Result<(), Fault> {
+    let name = line.name.text.as_str();
+    let (what, hint) = match name {
+        "resolver" => ("host names of upstreams are not looked up", "leave it out, and write addresses"),
+        "next_on_nodata" => ("an answer without data is an answer", "leave it out; `failover` goes by codes"),
+        _ => ("upstreams are asked unencrypted", "leave it out"),
+    };
+    context.tell.vain(line.at(), format!("`{name}`: {what}"), hint)
+}
+
+fn policy(word: &Token) -> Result<Policy, Fault> {
+    match word.text.as_str() {
+        "random" => Ok(Policy::Random),
+        "round_robin" => Ok(Policy::RoundRobin),
+        "sequential" => Ok(Policy::Ordered),
+        text => {
+            let known = ["random", "round_robin", "sequential"];
+            Err(near(word, format!("unknown policy `{}`", shown(text)), &known))
+        }
+    }
+}
+
+/// `next RCODE...`, `failover RCODE...`
+fn codes(line: &Directive, words: &mut Words<'_>, forward: &mut Forward) -> Result<(), Fault> {
+    let mut codes = Vec::new();
+    for word in words.some("response codes, such as NXDOMAIN")? {
+        let code = text::response_code(&word.text.to_ascii_uppercase()).map_err(|r| refused(word, &[], r))?;
+        if line.name.text == "failover" && !(1..=10).contains(&code) {
+            let what = format!("`{}` is no failure to go on from", shown(&word.text));
+            return Err(Fault::new(word.at.clone(), what, "give codes from FORMERR to NOTZONE"));
+        }
+        if !codes.contains(&code) {
+            codes.push(code);
+        }
+    }
+    if line.name.text == "next" {
+        forward.next = Some(line.name.clone());
+        return Ok(());
+    }
+    codes.truncate(asking::FAILOVER.max);
+    forward.asking.failover = codes;
+    Ok(())
+}
+
+fn count(line: &Directive, word: &Token, asked: &mut Asking, context: &mut Context<'_>) -> Result<(), Fault> {
+    let value: u32 = number(word)?;
+    match line.name.text.as_str() {
+        "max_fails" => {
+            asked.terms.max_fails = context.tell.bounded(word, value, health::FAILURES, |n| n.to_string())?;
+        }
+        // 0 is any number of them.
+        "max_connect_attempts" if value == 0 => {}
+        "max_connect_attempts" => {
+            let tries = value as usize;
+            let most = upstream::TRIES.max;
+            if tries > most {
+                let what = format!("a query is sent {most} times at most, however many attempts it may have");
+                context.tell.note(&word.at, what);
+            }
+            asked.tries = tries.min(most);
+        }
+        "max_concurrent" => {
+            let limit = asking::MAX_CONCURRENT;
+            asked.max_concurrent = context.tell.bounded(word, value as usize, limit, |n| n.to_string())?;
+        }
+        _ => {
+            let what =
+                "queries share connections, so few of them are idle: their number is upstream.connections";
+            context.tell.note(line.at(), what);
+        }
+    }
+    Ok(())
+}
+
+fn time(line: &Directive, word: &Token, asked: &mut Asking, context: &mut Context<'_>) -> Result<(), Fault> {
+    let time = duration(word)?;
+    let terms = &mut asked.terms;
+    match line.name.text.as_str() {
+        "expire" => terms.idle = Some(context.tell.time(word, time, upstream::IDLE)?),
+        // 0 is no end there: ours is what `upstream.max_age` says.
+        "max_age" if time.is_zero() => {}
+        "max_age" => terms.max_age = Some(context.tell.time(word, time, upstream::MAX_AGE)?),
+        _ => terms.try_timeout = Some(context.tell.time(word, time, upstream::TRY)?),
+    }
+    Ok(())
+}
+
+/// `DURATION [no_rec] [domain NAME]`
+fn health_check(words: &mut Words<'_>, asked: &mut Asking, context: &mut Context<'_>) -> Result<(), Fault> {
+    let word = words.need("a duration")?;
+    let time = duration(word)?;
+    if time.is_zero() {
+        context.tell.note(&word.at, "an upstream that is out is tried all the same, with a client's query");
+    } else {
+        asked.terms.probe_every = Some(context.tell.time(word, time, health::PROBE_EVERY)?);
+    }
+    while let Some(word) = words.next() {
+        match word.text.as_str() {
+            "no_rec" => {}
+            "domain" => drop(zones([words.need("a name")?])?),
+            text => {
+                let what = format!("unknown option `{}` of `health_check`", shown(text));
+                return Err(near(word, what, &["no_rec", "domain"]));
+            }
+        }
+        let what = "an upstream that is out is tried with a client's query: there is no other to describe";
+        context.tell.note(&word.at, what);
+    }
+    Ok(())
+}
+
+/// Tells of a `next`: there it means nothing without a `forward` that comes next.
+pub(super) fn check_next(forwards: &[Forward], context: &mut super::tell::Teller) -> Result<(), Fault> {
+    for (i, forward) in forwards.iter().enumerate() {
+        let Some(word) = &forward.next else { continue };
+        if i + 1 == forwards.len() {
+            context.note(&word.at, "there is no next `forward` in this block, so `next` means nothing");
+            continue;
+        }
+        let hint = "put the servers of both into one `forward` with `policy sequential` and `failover`";
+        context.vain(&word.at, "`next`: a name is for one `forward` alone", hint)?;
+    }
+    Ok(())
+}
