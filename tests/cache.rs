@@ -320,6 +320,34 @@ fn a_full_cache_stays_within_its_bytes_and_forgets_the_least_recently_used() {
 }
 
 #[test]
+fn what_is_kept_is_counted_by_zone_and_by_what_it_says() {
+    let cache = Cache::new(1 << 20);
+    let of_zone = |zone: u32, text: &str| {
+        let mut key = Key::of_name(&name(text));
+        key.complete(cache.seed(), zone, 1, 1, false, false);
+        key
+    };
+    let data = || Arc::new(entry(&reply(&q(1), &[a(600, 1)])));
+    let nothing = Arc::new(entry(&negative(&q(1), 3, &[], &[soa("example", 600, 600)])));
+    cache.store(&of_zone(1, "a.example"), data());
+    cache.store(&of_zone(1, "b.example"), data());
+    cache.store(&of_zone(1, "b.example"), nothing);
+    cache.fail(&of_zone(2, "a.example"), failure(), TIMES, at(1));
+    let entries = |cache: &Cache| cache.by_zone(&[1, 2, 3]).iter().map(|t| t.entries).collect::<Vec<_>>();
+    assert_eq!(entries(&cache), [[1, 1], [0, 1], [0, 0]]);
+    for i in 0..20_000 {
+        cache.store(&of_zone(3, &format!("n{i}.example")), data());
+    }
+    let tallies = cache.by_zone(&[1, 2, 3]);
+    assert_eq!(entries(&cache)[..2], [[0, 0], [0, 0]], "they were used least recently");
+    assert_eq!((tallies[0].evictions, tallies[1].evictions), ([1, 1], [0, 1]));
+    assert_eq!(tallies[2].entries[0] + tallies[2].evictions[0], 20_000);
+    let evictions = cache.figures().evictions;
+    assert_eq!(cache.by_zone(&[3])[0], tallies[2], "zones that are gone");
+    assert_eq!(cache.figures().evictions, evictions, "what went of them stays counted");
+}
+
+#[test]
 fn bytes_are_given_back_to_the_last_one() {
     let cache = Cache::new(1 << 20);
     let key = key(&cache, "www.example");

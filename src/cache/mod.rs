@@ -11,6 +11,7 @@ pub mod entry;
 pub mod key;
 pub mod ttl;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ const REFRESH_NEGATIVE_TTL: u32 = 60;
 const REFRESH_HITS: u32 = 2;
 /// The share of its time, from the end, in which an answer is refreshed: a tenth.
 const REFRESH_SHARE: u32 = 10;
+/// Where it is counted what was evicted of zones that are gone: no zone has this number.
+const NO_ZONE: u32 = u32::MAX;
 /// An answer's refresh is not asked for again within this time.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -111,12 +114,31 @@ pub struct Figures {
     pub evictions: u64,
 }
 
+/// What there is of one zone, by what it says: 0 data, 1 that there is none, or that asking failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Slots.
+    pub entries: [u64; 2],
+    /// Slots that went to make room.
+    pub evictions: [u64; 2],
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        for i in 0..2 {
+            self.entries[i] += other.entries[i];
+            self.evictions[i] += other.evictions[i];
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Shard {
     slots: LruCache<Box<[u8]>, Slot, Prehashed>,
     bytes: usize,
     limit: usize,
-    evictions: u64,
+    /// By zone. Written only when something is stored or goes, so that hits pay nothing for it.
+    zones: HashMap<u32, Tally>,
 }
 
 #[derive(Debug, Default)]
@@ -135,6 +157,11 @@ struct Failure {
 }
 
 impl Slot {
+    /// Its place in a [`Tally`].
+    fn says(&self) -> usize {
+        usize::from(self.answer.as_ref().is_none_or(|entry| entry.is_denial()))
+    }
+
     fn cost(&self, key: &[u8]) -> usize {
         let failure = self.failure.as_ref().map_or(0, |f| f.reply.size() + size_of::<Entry>() + 16);
         OVERHEAD + key.len() + self.answer.as_ref().map_or(0, |e| e.size()) + failure
@@ -177,7 +204,7 @@ impl Cache {
             slots: LruCache::unbounded_with_hasher(Prehashed::default()),
             bytes: 0,
             limit,
-            evictions: 0,
+            zones: HashMap::new(),
         };
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
@@ -228,9 +255,22 @@ impl Cache {
             sum.entries += shard.slots.len() as u64;
             sum.bytes += shard.bytes as u64;
             sum.limit += shard.limit as u64;
-            sum.evictions += shard.evictions;
+            sum.evictions += shard.zones.values().flat_map(|tally| tally.evictions).sum::<u64>();
         }
         sum
+    }
+
+    /// What there is of each of these zones. Others are forgotten here as soon as they have no entries.
+    pub fn by_zone(&self, zones: &[u32]) -> Vec<Tally> {
+        let mut sums = vec![Tally::default(); zones.len()];
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            for (zone, sum) in zones.iter().zip(&mut sums) {
+                sum.add(shard.zones.get(zone).copied().unwrap_or_default());
+            }
+            shard.forget(zones);
+        }
+        sums
     }
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
@@ -247,7 +287,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 impl Shard {
     fn take(&mut self, key: &Key) -> Option<Slot> {
         let slot = self.slots.pop(key.bytes())?;
-        self.bytes -= slot.cost(key.bytes());
+        self.leaves(key.bytes(), &slot);
         Some(slot)
     }
 
@@ -259,10 +299,38 @@ impl Shard {
         }
         while self.bytes + cost > self.limit {
             let Some((key, slot)) = self.slots.pop_lru() else { break };
-            self.bytes -= slot.cost(&key);
-            self.evictions += 1;
+            self.leaves(&key, &slot).evictions[slot.says()] += 1;
         }
         self.bytes += cost;
+        self.tally(key.bytes()).entries[slot.says()] += 1;
         self.slots.put(key.bytes().into(), slot);
+    }
+
+    /// Takes a slot that is gone off the sums.
+    fn leaves(&mut self, key: &[u8], slot: &Slot) -> &mut Tally {
+        self.bytes -= slot.cost(key);
+        let tally = self.tally(key);
+        tally.entries[slot.says()] -= 1;
+        tally
+    }
+
+    fn tally(&mut self, key: &[u8]) -> &mut Tally {
+        self.zones.entry(Key::zone_of(key)).or_default()
+    }
+
+    /// Lets zones other than these go that have no entries; what was evicted of them stays counted.
+    fn forget(&mut self, zones: &[u32]) {
+        let mut evicted = [0; 2];
+        self.zones.retain(|zone, tally| {
+            let stays = tally.entries != [0; 2] || zones.contains(zone) || *zone == NO_ZONE;
+            if !stays {
+                (0..2).for_each(|i| evicted[i] += tally.evictions[i]);
+            }
+            stays
+        });
+        if evicted != [0; 2] {
+            let rest = self.zones.entry(NO_ZONE).or_default();
+            (0..2).for_each(|i| rest.evictions[i] += evicted[i]);
+        }
     }
 }

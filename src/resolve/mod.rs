@@ -18,6 +18,7 @@
 
 pub mod flights;
 pub mod reply;
+pub mod traffic;
 pub mod zones;
 
 use std::cell::RefCell;
@@ -119,6 +120,8 @@ pub struct Counters {
     pub waiters_limit: Counter,
     /// Prefetches not made because [`PREFETCHES`] was reached.
     pub prefetches_limit: Counter,
+    /// Questions of zones whose servers were all out: they were asked all the same.
+    pub all_out: Counter,
 }
 
 /// One worker's misses.
@@ -246,6 +249,9 @@ impl Resolver {
             let settings = &self.routes.borrow().snapshot.resolve;
             (settings.deadline, settings.stale_after)
         };
+        if miss.route.group.is_out() {
+            self.counters.all_out.bump();
+        }
         let start = Instant::now();
         let exchange = miss.route.group.ask(&miss.ask, start + deadline);
         let outcome = match &miss.stale {
@@ -289,7 +295,9 @@ impl Resolver {
         let limited = outcome == Err(Failure::Limit);
         miss.route.heard(outcome.is_ok());
         let entry = match outcome {
-            Ok(reply) => Entry::from_reply(&reply, &miss.route.rules, now).ok(),
+            Ok(reply) => Entry::from_reply(&reply, &miss.route.rules, now)
+                .inspect_err(|_| miss.route.counters.malformed.bump())
+                .ok(),
             Err(failure) => reply::failure_entry(&miss.question(), extended_error_of(failure), now),
         }
         .or_else(|| reply::failure_entry(&miss.question(), extended_error::OTHER, now))
@@ -327,7 +335,7 @@ impl Resolver {
         let mut desk = self.desk.borrow_mut();
         match miss.stale.as_ref().filter(|stale| stale.is_usable(now)) {
             Some(stale) => desk.answer(waiter, Outcome::Stale(stale), manner),
-            None => desk.refuse(waiter, extended_error::OTHER),
+            None => desk.refuse(waiter, extended_error::OTHER, now),
         }
     }
 

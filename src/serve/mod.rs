@@ -150,7 +150,10 @@ impl Supervisor {
         let settings = Arc::new(ArcSwap::from_pointee(config.listen.clone()));
         let cache = Arc::new(Cache::new(config.cache.size));
         let sources: Vec<_> = (0..count)
-            .map(|_| WorkerSources { listen: Arc::default(), resolve: Arc::<resolve::Counters>::default() })
+            .map(|_| WorkerSources {
+                listen: Arc::new(listen::Counters::of(addresses.len())),
+                resolve: Arc::<resolve::Counters>::default(),
+            })
             .collect();
         let pulses: Vec<Arc<Pulse>> = (0..count).map(|_| Arc::default()).collect();
         let mut workers = Vec::with_capacity(count);
@@ -392,9 +395,13 @@ impl Signals {
 impl Pages for Supervisor {
     fn metrics(&self) -> String {
         let figures = self.cache.figures();
+        let snapshot = self.published.load();
+        let zones: Vec<u32> = snapshot.zones.iter().map(|zone| zone.id).collect();
         metrics::render(&Sources {
             workers: &self.sources,
-            snapshot: &self.published.load(),
+            snapshot: &snapshot,
+            cached: &self.cache.by_zone(&zones),
+            config: &self.config.borrow().to_toml(),
             cache: CacheFigures {
                 bytes: figures.bytes,
                 limit_bytes: figures.limit,
