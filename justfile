@@ -13,7 +13,7 @@ test:
 
 # Against CoreDNS, unbound, dig, kdig, glibc, musl and the kernel's links; needs them, and root for network namespaces.
 test-real:
-    cargo test --features real --test real --test node --test lab --test lab
+    cargo test --no-fail-fast --features real --test real --test node --test lab
 
 # This program, its ceiling and its peers; `just bench --help` says what can be chosen.
 bench *arguments:

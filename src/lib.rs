@@ -20,9 +20,9 @@
 //! clients, its upstream connections, its flights and its timers: a miss never leaves its thread, and there
 //! is no cross-thread queue on the road. Workers share the [`cache`] and an immutable
 //! [snapshot](resolve::Snapshot) of the zones with the listeners' [settings](listen::Settings), nothing else.
-//! The *supervisor* is the main thread: it binds, starts the workers, holds the [`node`]'s link and rules, watches
-//! files and signals, finds out the addresses behind services' names, publishes snapshots, and serves HTTP. What touches the node is done
-//! by a thread of its own, the *holder*; a *watchdog* on another asks our own listeners.
+//! The *supervisor* is the main thread: it binds, starts the workers, has the [`node`]'s link and rules held, watches
+//! files and signals, finds out the addresses behind services' names, publishes snapshots, and serves HTTP. What
+//! touches the node is done by a thread of its own, the *holder*; a *watchdog* on another asks our own listeners.
 //!
 //! # What the road keeps true
 //!
@@ -47,21 +47,24 @@
 //! cache > wire        upstream > wire        resolve > cache, upstream, wire        listen > cache, resolve, wire
 //! node > netlink      config, telemetry > any stage, node      doctor > config, node, netlink
 //! lab > node, netlink (it runs this program as a process)      serve > all        cli > all
+//! corefile > nothing: text to a tree of words with their places, for config to make settings of
 //! ```
 //!
-//! The road never looks at the wings, and [`node`] at nothing on the road: a mark on a socket is all they share. A stage owns its settings and its counters; [`config`] builds the
-//! settings from a file and flags, [`telemetry`] reads the counters. [`clock`], [`count`] and [`limit`] are
-//! the three words that every stage speaks.
+//! The road never looks at the wings, and [`node`] at nothing on the road: a mark on a socket is all they share. A
+//! stage owns its settings and its counters; [`config`] builds the settings from a file and flags, [`telemetry`] reads
+//! the counters. [`clock`], [`count`] and [`limit`] are the three words that every stage speaks.
 
 pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod corefile;
 pub mod count;
 pub mod doctor;
 pub mod lab;
 pub mod limit;
 pub mod listen;
+pub mod local;
 pub mod netlink;
 pub mod node;
 pub mod resolve;

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidestep::cache::{Cache, Entry, FailureTimes, Key, Kind, Look, Rules};
+use sidestep::cache::{Cache, Entry, FailureTimes, Key, Kind, Look, Prefetch, Rules};
 use sidestep::clock::Now;
 use support::message::*;
 
@@ -51,7 +51,7 @@ fn key(cache: &Cache, text: &str) -> Key {
 fn cache_with(message: &[u8], rules: &Rules) -> (Cache, Key) {
     let cache = Cache::new(1 << 20);
     let key = key(&cache, "www.example");
-    cache.store(&key, Arc::new(entry_by(message, rules)));
+    cache.store(&key, Arc::new(entry_by(message, rules)), rules);
     (cache, key)
 }
 
@@ -170,40 +170,40 @@ fn an_extended_response_code_is_a_failure_and_not_kept() {
 fn an_answer_counts_down_and_ends() {
     let (cache, key) =
         cache_with(&reply(&q(1), &[a(60, 1)]), &Rules { stale_for: Duration::ZERO, ..rules() });
-    let Look::Fresh { entry, .. } = cache.look(&key, at(59)) else { panic!("59 s") };
+    let Look::Fresh { entry, .. } = cache.look(&key, &rules(), at(59)) else { panic!("59 s") };
     assert_eq!(entry.age(at(59)), 59);
     assert_eq!(entry.age(Now::from_millis(1_059_999)), 59, "rounded down");
-    assert!(is_fresh(&cache.look(&key, Now::from_millis(1_059_999))));
-    assert!(matches!(cache.look(&key, at(60)), Look::Unknown), "stale data is off");
+    assert!(is_fresh(&cache.look(&key, &rules(), Now::from_millis(1_059_999))));
+    assert!(matches!(cache.look(&key, &rules(), at(60)), Look::Unknown), "stale data is off");
 }
 
 #[test]
 fn stale_data_stays_for_its_window() {
     let rules = Rules { stale_for: Duration::from_secs(3600), ..rules() };
     let (cache, key) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules);
-    assert!(matches!(cache.look(&key, at(60)), Look::Stale { at_once: false, .. }));
-    assert!(matches!(cache.look(&key, at(3659)), Look::Stale { at_once: false, .. }));
-    assert!(matches!(cache.look(&key, at(3660)), Look::Unknown));
+    assert!(matches!(cache.look(&key, &rules, at(60)), Look::Stale { at_once: false, .. }));
+    assert!(matches!(cache.look(&key, &rules, at(3659)), Look::Stale { at_once: false, .. }));
+    assert!(matches!(cache.look(&key, &rules, at(3660)), Look::Unknown));
 }
 
 #[test]
 fn negatives_are_stale_only_where_that_is_wanted() {
     let message = negative(&q(1), 3, &[], &[soa("example", 60, 60)]);
     let (cache, key) = cache_with(&message, &rules());
-    assert!(matches!(cache.look(&key, at(61)), Look::Stale { .. }));
+    assert!(matches!(cache.look(&key, &rules(), at(61)), Look::Stale { .. }));
     let (cache, key) = cache_with(&message, &Rules { stale_negative: false, ..rules() });
-    assert!(is_fresh(&cache.look(&key, at(59))));
-    assert!(matches!(cache.look(&key, at(61)), Look::Unknown));
+    assert!(is_fresh(&cache.look(&key, &rules(), at(59))));
+    assert!(matches!(cache.look(&key, &rules(), at(61)), Look::Unknown));
 }
 
 #[test]
 fn after_a_failed_refresh_stale_data_is_served_at_once_for_a_while() {
     let (cache, key) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules());
     cache.fail(&key, failure(), TIMES, at(70));
-    assert!(matches!(cache.look(&key, at(70)), Look::Stale { at_once: true, .. }));
-    assert!(matches!(cache.look(&key, at(99)), Look::Stale { at_once: true, .. }));
+    assert!(matches!(cache.look(&key, &rules(), at(70)), Look::Stale { at_once: true, .. }));
+    assert!(matches!(cache.look(&key, &rules(), at(99)), Look::Stale { at_once: true, .. }));
     assert!(
-        matches!(cache.look(&key, at(100)), Look::Stale { at_once: false, .. }),
+        matches!(cache.look(&key, &rules(), at(100)), Look::Stale { at_once: false, .. }),
         "asked again after 30 s"
     );
 }
@@ -212,11 +212,11 @@ fn after_a_failed_refresh_stale_data_is_served_at_once_for_a_while() {
 fn a_failure_never_hides_data() {
     let (cache, key) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules());
     cache.fail(&key, failure(), TIMES, at(55));
-    assert!(is_fresh(&cache.look(&key, at(56))), "a failed refresh ahead of expiry");
-    assert!(matches!(cache.look(&key, at(61)), Look::Stale { at_once: true, .. }));
+    assert!(is_fresh(&cache.look(&key, &rules(), at(56))), "a failed refresh ahead of expiry");
+    assert!(matches!(cache.look(&key, &rules(), at(61)), Look::Stale { at_once: true, .. }));
     let day = 60 + 86_400;
-    assert!(matches!(cache.look(&key, at(day - 1)), Look::Stale { .. }));
-    assert!(matches!(cache.look(&key, at(day)), Look::Unknown));
+    assert!(matches!(cache.look(&key, &rules(), at(day - 1)), Look::Stale { .. }));
+    assert!(matches!(cache.look(&key, &rules(), at(day)), Look::Unknown));
 }
 
 #[test]
@@ -226,13 +226,16 @@ fn failures_in_a_row_last_twice_as_long_up_to_the_longest() {
     let mut now = 0;
     for lasts in [1, 2, 4, 8, 16, 30, 30] {
         cache.fail(&key, failure(), TIMES, at(now));
-        assert!(matches!(cache.look(&key, at(now + lasts - 1)), Look::Failed(_)), "{lasts}");
+        assert!(matches!(cache.look(&key, &rules(), at(now + lasts - 1)), Look::Failed(_)), "{lasts}");
         now += lasts;
-        assert!(matches!(cache.look(&key, at(now)), Look::Unknown), "{lasts}");
+        assert!(matches!(cache.look(&key, &rules(), at(now)), Look::Unknown), "{lasts}");
     }
     now += 60;
     cache.fail(&key, failure(), TIMES, at(now));
-    assert!(matches!(cache.look(&key, at(now + 1)), Look::Unknown), "not in a row: one second again");
+    assert!(
+        matches!(cache.look(&key, &rules(), at(now + 1)), Look::Unknown),
+        "not in a row: one second again"
+    );
 }
 
 #[test]
@@ -243,10 +246,10 @@ fn an_answer_ends_a_row_of_failures() {
     cache.fail(&key, failure(), TIMES, at(1));
     let no_stale = Rules { stale_for: Duration::ZERO, ..rules() };
     let answer = Entry::from_reply(&reply(&q(1), &[a(1, 1)]), &no_stale, at(3)).unwrap();
-    cache.store(&key, Arc::new(answer));
-    assert!(is_fresh(&cache.look(&key, at(3))));
+    cache.store(&key, Arc::new(answer), &rules());
+    assert!(is_fresh(&cache.look(&key, &rules(), at(3))));
     cache.fail(&key, failure(), TIMES, at(4));
-    assert!(matches!(cache.look(&key, at(5)), Look::Unknown), "one second again");
+    assert!(matches!(cache.look(&key, &rules(), at(5)), Look::Unknown), "one second again");
 }
 
 #[test]
@@ -259,8 +262,8 @@ fn a_fresh_negative_replaces_stale_data_even_if_it_cannot_be_kept() {
     ] {
         let (cache, key) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules());
         let fresh = Entry::from_reply(&message, &rules(), at(61)).unwrap();
-        cache.store(&key, Arc::new(fresh));
-        match cache.look(&key, at(61)) {
+        cache.store(&key, Arc::new(fresh), &rules());
+        match cache.look(&key, &rules(), at(61)) {
             Look::Fresh { entry, .. } => assert_ne!(entry.kind(), Kind::Positive),
             Look::Unknown => {}
             other => panic!("{other:?}"),
@@ -271,7 +274,7 @@ fn a_fresh_negative_replaces_stale_data_even_if_it_cannot_be_kept() {
 #[test]
 fn a_popular_answer_is_refreshed_once_in_its_last_tenth() {
     let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules());
-    let wants = |s| match cache.look(&key, at(s)) {
+    let wants = |s| match cache.look(&key, &rules(), at(s)) {
         Look::Fresh { refresh, .. } => refresh,
         other => panic!("{other:?}"),
     };
@@ -283,11 +286,48 @@ fn a_popular_answer_is_refreshed_once_in_its_last_tenth() {
     assert!(wants(95), "again after the interval");
 }
 
+/// Looks at these seconds; which of the looks ask for a refresh.
+fn refreshes(prefetch: Prefetch, seconds: &[u64]) -> Vec<bool> {
+    let rules = Rules { prefetch, ..rules() };
+    let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules);
+    let looks = seconds.iter().map(|&s| cache.look(&key, &rules, at(s)));
+    looks.map(|look| matches!(look, Look::Fresh { refresh: true, .. })).collect()
+}
+
+#[test]
+fn a_zone_says_how_many_uses_and_how_much_of_its_time_make_a_refresh() {
+    let prefetch = Prefetch { hits: 3, gap: None, percent: 50 };
+    assert_eq!(refreshes(prefetch.clone(), &[1, 49, 49, 50]), [false, false, false, true]);
+    assert_eq!(refreshes(prefetch, &[60, 60, 60]), [false, false, true]);
+    assert_eq!(refreshes(Prefetch { hits: 0, ..Prefetch::default() }, &[95, 96, 97]), [false; 3]);
+    assert_eq!(refreshes(Prefetch { hits: 1, ..Prefetch::default() }, &[89, 90]), [false, true]);
+}
+
+#[test]
+fn uses_that_are_too_far_apart_do_not_count_together() {
+    let gap = |seconds| Prefetch { hits: 3, gap: Some(Duration::from_secs(seconds)), percent: 90 };
+    assert_eq!(refreshes(gap(10), &[20, 30, 40]), [false, false, true]);
+    assert_eq!(refreshes(gap(10), &[20, 30, 41, 51, 61]), [false, false, false, false, true]);
+}
+
+#[test]
+fn with_a_gap_the_count_goes_on_when_the_answer_is_refreshed() {
+    for (gap, refresh) in [(Some(Duration::from_secs(60)), true), (None, false)] {
+        let rules = Rules { prefetch: Prefetch { hits: 3, gap, percent: 90 }, ..rules() };
+        let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules);
+        cache.look(&key, &rules, at(1));
+        cache.look(&key, &rules, at(2));
+        cache.store(&key, Arc::new(entry_by(&reply(&q(1), &[a(100, 1)]), &rules)), &rules);
+        let Look::Fresh { refresh: wanted, .. } = cache.look(&key, &rules, at(20)) else { panic!("fresh") };
+        assert_eq!(wanted, refresh, "{gap:?}");
+    }
+}
+
 #[test]
 fn an_answer_hit_once_or_short_lived_is_not_refreshed() {
     let wants = |message: &[u8], s| {
         let (cache, key) = cache_with(message, &rules());
-        let hits = [cache.look(&key, at(s)), cache.look(&key, at(s))];
+        let hits = [cache.look(&key, &rules(), at(s)), cache.look(&key, &rules(), at(s))];
         hits.map(|hit| matches!(hit, Look::Fresh { refresh: true, .. }))
     };
     assert_eq!(wants(&reply(&q(1), &[a(100, 1)]), 99), [false, true], "the second hit");
@@ -304,15 +344,15 @@ fn a_full_cache_stays_within_its_bytes_and_forgets_the_least_recently_used() {
     let first = key(&cache, "first.example");
     let second = key(&cache, "second.example");
     let message = reply(&q(1), &[a(600, 1)]);
-    cache.store(&first, Arc::new(entry(&message)));
-    cache.store(&second, Arc::new(entry(&message)));
+    cache.store(&first, Arc::new(entry(&message)), &rules());
+    cache.store(&second, Arc::new(entry(&message)), &rules());
     for i in 0..20_000 {
-        assert!(is_fresh(&cache.look(&first, at(1))), "in use, and so kept: {i}");
+        assert!(is_fresh(&cache.look(&first, &rules(), at(1))), "in use, and so kept: {i}");
         let key = key(&cache, &format!("n{i}.example"));
-        cache.store(&key, Arc::new(entry(&message)));
-        assert!(is_fresh(&cache.look(&key, at(1))), "the newest is there");
+        cache.store(&key, Arc::new(entry(&message)), &rules());
+        assert!(is_fresh(&cache.look(&key, &rules(), at(1))), "the newest is there");
     }
-    assert!(matches!(cache.look(&second, at(1)), Look::Unknown), "the least recently used went");
+    assert!(matches!(cache.look(&second, &rules(), at(1)), Look::Unknown), "the least recently used went");
     let figures = cache.figures();
     assert!(figures.bytes <= figures.limit && figures.limit <= 1 << 20, "{figures:?}");
     assert!(figures.bytes > figures.limit * 9 / 10, "and the room is used: {figures:?}");
@@ -329,14 +369,14 @@ fn what_is_kept_is_counted_by_zone_and_by_what_it_says() {
     };
     let data = || Arc::new(entry(&reply(&q(1), &[a(600, 1)])));
     let nothing = Arc::new(entry(&negative(&q(1), 3, &[], &[soa("example", 600, 600)])));
-    cache.store(&of_zone(1, "a.example"), data());
-    cache.store(&of_zone(1, "b.example"), data());
-    cache.store(&of_zone(1, "b.example"), nothing);
+    cache.store(&of_zone(1, "a.example"), data(), &rules());
+    cache.store(&of_zone(1, "b.example"), data(), &rules());
+    cache.store(&of_zone(1, "b.example"), nothing, &rules());
     cache.fail(&of_zone(2, "a.example"), failure(), TIMES, at(1));
     let entries = |cache: &Cache| cache.by_zone(&[1, 2, 3]).iter().map(|t| t.entries).collect::<Vec<_>>();
     assert_eq!(entries(&cache), [[1, 1], [0, 1], [0, 0]]);
     for i in 0..20_000 {
-        cache.store(&of_zone(3, &format!("n{i}.example")), data());
+        cache.store(&of_zone(3, &format!("n{i}.example")), data(), &rules());
     }
     let tallies = cache.by_zone(&[1, 2, 3]);
     assert_eq!(entries(&cache)[..2], [[0, 0], [0, 0]], "they were used least recently");
@@ -353,13 +393,13 @@ fn bytes_are_given_back_to_the_last_one() {
     let key = key(&cache, "www.example");
     let sizes: Vec<_> = (0..3)
         .map(|_| {
-            cache.store(&key, Arc::new(entry(&reply(&q(1), &[a(60, 1)]))));
+            cache.store(&key, Arc::new(entry(&reply(&q(1), &[a(60, 1)]))), &rules());
             cache.fail(&key, failure(), TIMES, at(61));
             cache.figures().bytes
         })
         .collect();
     assert_eq!(sizes[0], sizes[2], "the same slot costs the same");
-    cache.store(&key, Arc::new(entry(&negative(&q(1), 3, &[], &[]))));
+    cache.store(&key, Arc::new(entry(&negative(&q(1), 3, &[], &[]))), &rules());
     assert_eq!((cache.figures().bytes, cache.figures().entries), (0, 0), "nothing kept, nothing charged");
 }
 
@@ -370,8 +410,8 @@ fn the_largest_message_fits_the_smallest_cache() {
     let record = record(QNAME, 16, 60, &[b'x'; 255]);
     let most = (65_535 - 12 - q(16).len()) / record.len();
     let message = reply(&q(16), &vec![record; most]);
-    cache.store(&key, Arc::new(entry(&message)));
-    assert!(is_fresh(&cache.look(&key, at(1))));
+    cache.store(&key, Arc::new(entry(&message)), &rules());
+    assert!(is_fresh(&cache.look(&key, &rules(), at(1))));
 }
 
 #[test]
@@ -438,6 +478,6 @@ fn keys_of_other_zones_flags_and_types_are_not_found() {
     ] {
         let mut key = Key::of_name(&name("WWW.Example"));
         key.complete(cache.seed(), zone, rtype, class, dnssec_ok, checking_disabled);
-        assert_eq!(is_fresh(&cache.look(&key, at(1))), found);
+        assert_eq!(is_fresh(&cache.look(&key, &rules(), at(1))), found);
     }
 }

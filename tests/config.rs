@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use sidestep::config::{self, Config, Flags, LogFormat, LogLevel, Target};
+use sidestep::config::{self, Config, Flags, LogFormat, LogLevel, Source, Target};
 use sidestep::upstream::{Server, Transport};
 
 fn example(name: &str) -> String {
@@ -103,7 +103,6 @@ fn every_setting_survives_printing() {
         [listen]
         addresses = ["127.0.0.1:0", "[fe80::1%7]:53"]
         workers = 3
-        rotate = false
         identity = "node \"7\" \\ ü"
         [cache]
         size = 1048577
@@ -113,6 +112,18 @@ fn every_setting_survives_printing() {
         upstreams = ["10.96.0.10", "udp://[2001:db8::1]:5353", "./a b/\"resolv\".conf"]
         transport = "tcp"
         policy = "round-robin"
+        cache_positive = false
+        cache_negative = false
+        keep_ttl = true
+        prefetch_hits = 7
+        prefetch_gap = "1m"
+        prefetch_percent = 20
+        stale_after = "0s"
+        stale_retry = "2s"
+        stale_ttl = "3s"
+        failure_ttl = "0s"
+        failure_ttl_max = "4s"
+        rotate = false
         [[zone]]
         name = "0/25.2.0.192.in-addr.arpa"
         upstreams = ["192.0.2.1"]
@@ -210,6 +221,16 @@ fn faults_are_named_with_their_place_and_a_remedy() {
              lower the first or raise the second",
         ),
         (
+            "[[zone]]\nname = \".\"\nstale_after = \"3s\"\n[upstream]\ndeadline = \"2s\"\n",
+            "3:15: zone.stale_after (3s) is not below upstream.deadline (2s); \
+             stale data would come too late: lower the first",
+        ),
+        (
+            "[[zone]]\nname = \".\"\nfailure_ttl = \"9s\"\nfailure_ttl_max = \"5s\"\n",
+            "3:15: zone.failure_ttl (9s) is above zone.failure_ttl_max (5s); \
+             lower the first or raise the second",
+        ),
+        (
             "[upstream]\ndeadline = \"1s\"\n",
             "2:12: cache.stale_after (1800ms) is not below upstream.deadline (1s); \
              stale data would come too late: lower the first",
@@ -250,7 +271,7 @@ fn broken_toml_has_a_place() {
 fn flags(dir: &tempfile::TempDir, text: &str) -> Flags {
     let path = dir.path().join("sidestep.toml");
     fs::write(&path, text).unwrap();
-    Flags { config: Some(path), ..Flags::default() }
+    Flags { source: Source::Toml(path), ..Flags::default() }
 }
 
 #[test]
@@ -306,7 +327,7 @@ fn the_keys_that_need_a_restart_are_those_that_the_reference_marks() {
     let running = Config::default();
     assert_eq!(running.needs_restart(&running), Vec::<&str>::new());
     let changed = parse(
-        "[listen]\naddresses = [\"127.0.0.1:1\"]\nworkers = 1\nrotate = false\n[cache]\nsize = \"1MiB\"\n\
+        "[listen]\naddresses = [\"127.0.0.1:1\"]\nworkers = 1\nudp_size = 600\n[cache]\nsize = \"1MiB\"\n\
          stale_ttl = \"1s\"\n[http]\nserve = [{ address = \"127.0.0.1:2\" }]\n\
          [log]\nformat = \"json\"\nlevel = \"debug\"\n",
     );
@@ -336,11 +357,11 @@ fn files_that_are_no_configuration_are_refused() {
     let with = |bytes: &[u8]| {
         let path = dir.path().join("f");
         fs::write(&path, bytes).unwrap();
-        Config::load(&Flags { config: Some(path), ..Flags::default() }).unwrap_err().to_string()
+        Config::load(&Flags { source: Source::Toml(path), ..Flags::default() }).unwrap_err().to_string()
     };
     assert!(with(b"# \n\xff").ends_with("/f: is not UTF-8 in line 2"));
     assert!(with(&vec![b' '; (1 << 20) + 1]).ends_with("is longer than 1MiB; is it the right file?"));
-    let missing = Flags { config: Some(dir.path().join("missing")), ..Flags::default() };
+    let missing = Flags { source: Source::Toml(dir.path().join("missing")), ..Flags::default() };
     assert!(
         Config::load(&missing).unwrap_err().to_string().contains("/missing: cannot be opened: No such file")
     );

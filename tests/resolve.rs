@@ -39,7 +39,7 @@ fn an_answer_is_refreshed_while_it_is_still_good() {
         start_refresh(&road);
         let key = road.key(&www());
         loop {
-            match road.front.resolver.cache.look(&key, Now::read()) {
+            match road.front.resolver.cache.look(&key, &Rules::default(), Now::read()) {
                 Look::Fresh { entry, .. } if entry.ttl() == 60 => break,
                 Look::Fresh { .. } => tokio::time::sleep(Duration::from_millis(2)).await,
                 other => panic!("{other:?}"),
@@ -109,6 +109,9 @@ fn a_part_of_an_answer_does_not_drive_out_the_old_one() {
         };
         let answer = road.resolve(*miss, now).first().await;
         assert_eq!(word(&answer, 1) & 0x0200, 0x0200, "TC is passed on");
-        assert!(matches!(road.front.resolver.cache.look(&road.key(&www()), now), Look::Stale { .. }));
+        assert!(matches!(
+            road.front.resolver.cache.look(&road.key(&www()), &Rules::default(), now),
+            Look::Stale { .. }
+        ));
     });
 }

@@ -45,7 +45,7 @@ impl Entry {
         let negative = soa_ttl.map(|t| rules.negative(t));
         let lifetime = parts.lifetime(rules, negative);
         let (message, places) = parts.build(reply, rules, negative);
-        let cacheable = kind != Kind::Nothing && parts.header.flags & header::TC == 0;
+        let cacheable = rules.keeps(kind) && parts.header.flags & header::TC == 0;
         let ttl = if cacheable { lifetime } else { 0 };
         let stored_until = now + std::time::Duration::from_secs(ttl.into());
         let rotation = rotation(reply, &parts.records);

@@ -9,6 +9,7 @@
 
 pub mod entry;
 pub mod key;
+pub mod prefetch;
 pub mod ttl;
 
 use std::collections::HashMap;
@@ -22,6 +23,8 @@ use crate::limit::Limit;
 pub use entry::Entry;
 pub use key::Key;
 use key::Prehashed;
+pub use prefetch::Prefetch;
+use prefetch::Uses;
 pub use ttl::{Kind, Rules};
 
 /// Bytes for all answers together.
@@ -31,15 +34,6 @@ pub const SHARDS: usize = 8;
 /// Bytes that a slot takes beside its key and message: the slot, the list node and the table's share, the
 /// entry's head with its counts, and what the allocator adds to each of the four pieces.
 const OVERHEAD: usize = size_of::<Slot>() + size_of::<Entry>() + 16 + 32 + 24 + 4 * 8;
-/// Answers of fewer seconds are not refreshed ahead of expiry: there is little to win, and a caching upstream
-/// would hand out its own last seconds again and again.
-const REFRESH_TTL: u32 = 10;
-/// Negative answers of fewer seconds are not refreshed ahead of expiry.
-const REFRESH_NEGATIVE_TTL: u32 = 60;
-/// Hits that make an answer worth refreshing.
-const REFRESH_HITS: u32 = 2;
-/// The share of its time, from the end, in which an answer is refreshed: a tenth.
-const REFRESH_SHARE: u32 = 10;
 /// Where it is counted what was evicted of zones that are gone: no zone has this number.
 const NO_ZONE: u32 = u32::MAX;
 /// An answer's refresh is not asked for again within this time.
@@ -86,7 +80,7 @@ pub enum Look {
 /// How long failures are remembered.
 #[derive(Clone, Copy, Debug)]
 pub struct FailureTimes {
-    /// The first.
+    /// The first; zero: none is remembered while there is no stale data.
     pub first: Duration,
     /// The longest: each failure in a row doubles the time up to here.
     pub longest: Duration,
@@ -145,7 +139,7 @@ struct Shard {
 struct Slot {
     answer: Option<Arc<Entry>>,
     failure: Option<Failure>,
-    hits: u32,
+    uses: Uses,
     refresh_after: Now,
 }
 
@@ -167,15 +161,15 @@ impl Slot {
         OVERHEAD + key.len() + self.answer.as_ref().map_or(0, |e| e.size()) + failure
     }
 
-    fn look(&mut self, now: Now) -> Look {
+    fn look(&mut self, prefetch: &Prefetch, now: Now) -> Look {
         match &self.answer {
             Some(entry) if entry.is_fresh(now) => {
-                self.hits = self.hits.saturating_add(1);
-                let refresh = wants_refresh(entry, self.hits, now) && now >= self.refresh_after;
+                let turn = self.uses.count(prefetch, now);
+                let refresh = prefetch.wants(entry, &self.uses, now) && now >= self.refresh_after;
                 if refresh {
                     self.refresh_after = now + REFRESH_INTERVAL;
                 }
-                Look::Fresh { entry: Arc::clone(entry), turn: self.hits - 1, refresh }
+                Look::Fresh { entry: Arc::clone(entry), turn, refresh }
             }
             Some(entry) if entry.is_usable(now) => {
                 let at_once = self.failure.as_ref().is_some_and(|f| now < f.until);
@@ -187,13 +181,6 @@ impl Slot {
             },
         }
     }
-}
-
-/// Whether an answer is popular, long-lived enough, and in the last tenth of its time.
-fn wants_refresh(entry: &Entry, hits: u32, now: Now) -> bool {
-    let least = if entry.kind() == Kind::Positive { REFRESH_TTL } else { REFRESH_NEGATIVE_TTL };
-    let tenth = Duration::from_secs(entry.ttl().into()) / REFRESH_SHARE;
-    hits >= REFRESH_HITS && entry.ttl() >= least && now + tenth >= entry.expires()
 }
 
 impl Cache {
@@ -217,18 +204,20 @@ impl Cache {
         &self.seed
     }
 
-    /// What is known about a question. Counts as a use.
-    pub fn look(&self, key: &Key, now: Now) -> Look {
-        self.shard(key).slots.get_mut(key.bytes()).map_or(Look::Unknown, |slot| slot.look(now))
+    /// What is known about a question of a zone with these rules. Counts as a use.
+    pub fn look(&self, key: &Key, rules: &Rules, now: Now) -> Look {
+        let mut shard = self.shard(key);
+        shard.slots.get_mut(key.bytes()).map_or(Look::Unknown, |slot| slot.look(&rules.prefetch, now))
     }
 
-    /// Keeps an answer in place of the one before, if its TTL allows; forgets failures either way.
-    pub fn store(&self, key: &Key, entry: Arc<Entry>) {
+    /// Keeps an answer in place of the one before, if its TTL and the zone's rules allow; forgets failures either
+    /// way.
+    pub fn store(&self, key: &Key, entry: Arc<Entry>, rules: &Rules) {
         let mut shard = self.shard(key);
+        let before = shard.take(key);
         if entry.cacheable() {
-            shard.put(key, Slot { answer: Some(entry), ..Slot::default() });
-        } else {
-            shard.take(key);
+            let uses = before.map_or_else(Uses::default, |slot| slot.uses.of_the_next(&rules.prefetch));
+            shard.put(key, Slot { answer: Some(entry), uses, ..Slot::default() });
         }
     }
 
@@ -240,11 +229,12 @@ impl Cache {
         let lasted = match (&answer, before.failure) {
             (Some(_), _) => times.with_stale,
             // In a row: again within the time that the last one lasted, after its end.
+            (None, _) if times.first.is_zero() => return,
             (None, Some(f)) if now < f.until + f.lasted => (f.lasted * 2).min(times.longest),
             (None, _) => times.first,
         };
         let failure = Some(Failure { reply, until: now + lasted, lasted });
-        shard.put(key, Slot { answer, failure, hits: before.hits, refresh_after: before.refresh_after });
+        shard.put(key, Slot { answer, failure, uses: before.uses, refresh_after: before.refresh_after });
     }
 
     /// Sums over all shards, one after the other.

@@ -12,9 +12,13 @@
 //! **What says nothing is not kept**: a referral, an empty answer without SOA, a truncated message.
 //!
 //! **Stale data** (RFC 8767) stays for `stale_for` after its time; negatives only if `stale_negative`.
+//!
+//! **A zone may have nothing kept** of its answers or of its negatives. TTLs then stay as the rules above make
+//! them: what we do not keep, a client may.
 
 use std::time::Duration;
 
+use super::Prefetch;
 use crate::limit::Limit;
 use crate::wire::records::{Record, Section};
 use crate::wire::{rcode, rtype, u32_at};
@@ -32,7 +36,7 @@ pub const TTL_MIN: Limit<Duration> =
 pub const STALE_FOR: Limit<Duration> =
     Limit::new(Duration::from_secs(0), Duration::from_secs(86_400), Duration::from_secs(604_800));
 
-/// How answers of one zone are kept.
+/// How answers of one zone are kept and given out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// See [`TTL_MAX`].
@@ -47,6 +51,16 @@ pub struct Rules {
     pub stale_for: Duration,
     /// Whether NXDOMAIN and NODATA may be served stale.
     pub stale_negative: bool,
+    /// Whether answers are kept at all.
+    pub cache_positive: bool,
+    /// Whether NXDOMAIN and NODATA are kept at all.
+    pub cache_negative: bool,
+    /// Whether a kept answer is given out with the TTLs under which it was stored, however old it is.
+    pub keep_ttl: bool,
+    /// Whether the addresses of an answer change places from hit to hit.
+    pub rotate: bool,
+    /// Which answers are refreshed ahead of their expiry.
+    pub prefetch: Prefetch,
 }
 
 impl Default for Rules {
@@ -58,6 +72,11 @@ impl Default for Rules {
             negative_ttl_min: TTL_MIN.default,
             stale_for: STALE_FOR.default,
             stale_negative: true,
+            cache_positive: true,
+            cache_negative: true,
+            keep_ttl: false,
+            rotate: true,
+            prefetch: Prefetch::default(),
         }
     }
 }
@@ -71,6 +90,15 @@ impl Rules {
     /// The TTL under which a negative answer is stored.
     pub fn negative(&self, ttl: u32) -> u32 {
         clamp(ttl, self.negative_ttl_min, self.negative_ttl_max)
+    }
+
+    /// Whether an answer of this kind is kept.
+    pub fn keeps(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Positive => self.cache_positive,
+            Kind::NoData | Kind::NxDomain => self.cache_negative,
+            Kind::Nothing => false,
+        }
     }
 
     /// How long past its time an answer of this kind stays of use.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{self, Flags, LogFormat, WrittenTarget, Wrong, ZoneName};
+use crate::config::{self, Flags, LogFormat, Source, WrittenTarget, Wrong, ZoneName};
 use crate::lab;
 use crate::listen::WORKERS;
 use crate::node::{FirewallKind, LinkKind};
@@ -73,9 +73,12 @@ pub(super) struct TeardownArgs {
 /// Each flag replaces the key of the configuration that it is named after, also after a reload.
 #[derive(clap::Args, Debug)]
 pub(super) struct FlagArgs {
-    /// The configuration; without it the defaults hold.
+    /// The configuration; without it the defaults hold. A file named like "Corefile" is read as one.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Warn of what a Corefile asks for in vain, instead of refusing it.
+    #[arg(long)]
+    lenient: bool,
     /// Answer here, over UDP and TCP. May be given again.
     #[arg(long, value_name = "ADDR:PORT", value_parser = config::parse_listen)]
     listen: Vec<SocketAddr>,
@@ -130,7 +133,7 @@ enum Format {
 
 #[derive(clap::Args, Debug)]
 pub(super) struct CheckArgs {
-    /// The configuration; without it the defaults are printed.
+    /// The configuration; without it the defaults are printed. A file named like "Corefile" is read as one.
     #[arg(conflicts_with = "config")]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -179,7 +182,7 @@ fn workers(text: &str) -> Result<usize, Wrong> {
 impl From<FlagArgs> for Flags {
     fn from(args: FlagArgs) -> Self {
         Self {
-            config: args.config,
+            source: source(args.config, args.lenient),
             listen: args.listen,
             node_address: args.node_address,
             interface: args.interface,
@@ -201,7 +204,12 @@ impl From<FlagArgs> for Flags {
 
 impl From<CheckArgs> for Flags {
     fn from(args: CheckArgs) -> Self {
-        let flags = Self::from(args.flags);
-        Self { config: args.file.or(flags.config), ..flags }
+        let flags = FlagArgs { config: args.file.or(args.flags.config), ..args.flags };
+        Self::from(flags)
     }
+}
+
+/// What a file's name says about it.
+fn source(file: Option<PathBuf>, lenient: bool) -> Source {
+    file.map_or(Source::Nothing, |path| Source::file(path, lenient))
 }

@@ -3,13 +3,15 @@
 use std::process::ExitCode;
 
 use super::args::DoctorArgs;
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, Source};
 use crate::doctor::{Subject, examine, page};
 
 /// Prints the report. A configuration that cannot be read leaves nothing to compare with: 2, as what cannot be
 /// looked at.
 pub(super) fn doctor(args: DoctorArgs) -> ExitCode {
-    let config = match Config::load(&Flags { config: args.config, ..Flags::default() }) {
+    // What a Corefile asks for in vain is not what is looked for here.
+    let source = args.config.map_or(Source::Nothing, |path| Source::file(path, true));
+    let config = match Config::load(&Flags { source, ..Flags::default() }) {
         Ok(config) => config,
         Err(problem) => {
             super::complain(&problem.to_string());

@@ -10,12 +10,12 @@ use toml::de::{DeString, DeTable};
 use super::keys::{self, Keys, Names, Section, WrittenListener};
 use super::kinds::{Kind, Node, Places, mistyped};
 use super::print::Inline;
-use super::problem::{Fault, Problem, Wrong, shown};
+use super::problem::{Fault, Place, Problem, Wrong, shown};
 use super::zone::WrittenZone;
 use super::{Config, HttpListener, HttpPath};
 use crate::resolve::zones::ZONES;
 
-/// What a file says, before flags.
+/// What a source says, before flags.
 pub(super) struct Written {
     /// Everything but the zones.
     pub config: Config,
@@ -37,7 +37,7 @@ pub(super) fn read(text: &str, origin: &str) -> Result<Written, Problem> {
 }
 
 /// A fault as people read it.
-pub(super) fn problem(origin: &str, text: &str, fault: &Fault) -> Problem {
+fn problem(origin: &str, text: &str, fault: &Fault) -> Problem {
     let what = match fault.key.as_str() {
         "" => fault.wrong.to_string(),
         key => format!("{key}: {}", fault.wrong),
@@ -100,7 +100,7 @@ impl Written {
                     Wrong::new("a zone without a name", "add `name = \"cluster.local\"`, or \".\" for all");
                 return Err(Fault::at(node.span(), wrong));
             }
-            self.places.insert(path, node.span());
+            self.places.insert(path, Place::Toml(node.span()));
             self.zones.push(zone);
         }
         Ok(())
@@ -121,7 +121,7 @@ impl Keys for Reader<'_, '_> {
         // `zone[2].name` is a place; people are told `zone.name` and the line.
         let section = self.path.split('[').next().unwrap_or_default();
         *setting = kind.read(node).map_err(|fault| fault.of(&format!("{section}.{name}")))?;
-        self.places.insert(format!("{}.{name}", self.path), node.span());
+        self.places.insert(format!("{}.{name}", self.path), Place::Toml(node.span()));
         Ok(())
     }
 }

@@ -1,10 +1,10 @@
 //! The command line's flags, typed, and what they do to the file: each replaces the key of its name.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 
 use super::file::Written;
 use super::name::ZoneName;
+use super::source::Source;
 use super::target::WrittenTarget;
 use super::zone::WrittenZone;
 use super::{HttpListener, HttpPath, LogFormat, LogLevel};
@@ -13,8 +13,8 @@ use crate::node::{self, FirewallKind, LinkKind};
 /// What was given on the command line. Empty lists and `None` leave the file's value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// `--config FILE`
-    pub config: Option<PathBuf>,
+    /// `--config FILE`, `--lenient`, or node-cache's flags.
+    pub source: Source,
     /// `--listen ADDR:PORT`...: the whole list.
     pub listen: Vec<SocketAddr>,
     /// `--node-address IP`...: the whole list.

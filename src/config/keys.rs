@@ -10,7 +10,7 @@ use super::problem::{Fault, Wrong};
 use super::target::WrittenTarget;
 use super::zone::WrittenZone;
 use super::{Config, HttpListener, HttpPath, LogFormat, LogLevel};
-use crate::cache::ttl;
+use crate::cache::{prefetch, ttl};
 use crate::limit::Limit;
 use crate::node::{self, FirewallKind, LinkKind};
 use crate::upstream::{Policy, Transport};
@@ -111,7 +111,6 @@ fn listen(s: &mut listen::Settings, keys: &mut impl Keys) -> Result<(), Fault> {
     keys.key("addresses", &List(Address, ADDRESSES), &mut s.addresses)?;
     keys.key("workers", &Auto(Count(listen::WORKERS)), &mut s.workers)?;
     keys.key("udp_size", &Count(listen::UDP_SIZE), &mut s.udp_size)?;
-    keys.key("rotate", &Switch, &mut s.rotate)?;
     keys.key("identity", &Text(TXT), &mut s.identity)?;
     keys.key("version", &Text(TXT), &mut s.version)?;
     keys.key("tcp_connections", &Count(listen::TCP_CONNECTIONS), &mut s.tcp_connections)?;
@@ -183,7 +182,21 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     keys.key("negative_ttl_max", &Ttl(ttl::NEGATIVE_TTL_MAX), &mut s.negative_ttl_max)?;
     keys.key("negative_ttl_min", &Ttl(ttl::TTL_MIN), &mut s.negative_ttl_min)?;
     keys.key("stale_for", &Ttl(ttl::STALE_FOR), &mut s.stale_for)?;
-    keys.key("stale_negative", &Switch, &mut s.stale_negative)
+    keys.key("stale_negative", &Switch, &mut s.stale_negative)?;
+    keys.key("cache_positive", &Switch, &mut s.cache_positive)?;
+    keys.key("cache_negative", &Switch, &mut s.cache_negative)?;
+    keys.key("keep_ttl", &Switch, &mut s.keep_ttl)?;
+    keys.key("rotate", &Switch, &mut s.rotate)?;
+    let p = &mut s.prefetch;
+    keys.key("prefetch_hits", &Count(prefetch::HITS), &mut p.hits)?;
+    keys.key("prefetch_gap", &Auto(Ttl(prefetch::GAP)), &mut p.gap)?;
+    keys.key("prefetch_percent", &Count(prefetch::PERCENT), &mut p.percent)?;
+    let t = &mut z.times;
+    keys.key("stale_after", &Auto(Time(resolve::STALE_AFTER)), &mut t.stale_after)?;
+    keys.key("stale_retry", &Auto(Time(resolve::STALE_RETRY)), &mut t.stale_retry)?;
+    keys.key("stale_ttl", &Auto(Ttl(resolve::STALE_TTL)), &mut t.stale_ttl)?;
+    keys.key("failure_ttl", &Auto(Time(resolve::times::ZONE_FAILURE_TTL)), &mut t.failure_ttl)?;
+    keys.key("failure_ttl_max", &Auto(Time(resolve::FAILURE_TTL_MAX)), &mut t.failure_ttl_max)
 }
 
 /// An element of `http.serve` while it is read.

@@ -1,7 +1,8 @@
 //! From a file and flags to a checked configuration; nothing past it sees a raw string.
 //!
 //! ```text
-//! text > file (TOML tree, by the list of keys) > flags > rules between keys > Config        Config > print > text
+//! source > text > file (TOML tree, by the list of keys) > Written > flags > rules between keys > Config
+//!               > corefile (blocks and plugins)         >            Config > print > text
 //! ```
 //!
 //! Every fault says where it is (file, line, column), what it is, and what to do about it ([`Problem`]).
@@ -18,6 +19,7 @@
 //! 8. A test of what it does, beside the stage; and a line in the changelog.
 
 mod address;
+mod corefile;
 mod file;
 mod flags;
 mod fuzz;
@@ -29,6 +31,7 @@ mod problem;
 mod quantity;
 pub mod resolv_conf;
 mod rules;
+mod source;
 mod target;
 pub mod watch;
 mod zone;
@@ -36,18 +39,20 @@ mod zone;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use address::{parse_interface, parse_listen, parse_node};
 pub use flags::Flags;
 pub use fuzz::fuzz;
 pub use keys::{ADDRESSES, HTTP_LISTENERS, TXT, UPSTREAMS, parse_cache_size, parse_firewall, parse_link};
 pub use name::ZoneName;
-pub use problem::{Problem, Wrong};
+pub use problem::{Note, Problem, Spot, Wrong};
+pub use source::Source;
 pub use target::{Service, Target, WrittenTarget, parse_flag as parse_upstream};
 pub use zone::{ZoneConfig, ZoneKey};
 
 use crate::{cache, listen, node, resolve, upstream};
+use source::Loaded;
 
 /// Bytes of a file that we read: somebody may name /dev/zero.
 pub const FILE: u64 = 1 << 20;
@@ -77,20 +82,21 @@ pub struct Config {
     pub http: Vec<HttpListener>,
     /// Section `[log]`.
     pub log: LogSettings,
+    /// The files and folders that it was read from, whose change means a reload. None if it was text alone.
+    pub files: Vec<PathBuf>,
+    /// What was read and may not be what was meant: to be told.
+    pub notes: Vec<Note>,
 }
 
 impl Config {
-    /// Reads the file that the flags name, or none, and puts the flags in place. Every reload does this again.
+    /// Reads the source that the flags name, and puts the flags in place. Every reload does this again.
     pub fn load(flags: &Flags) -> Result<Self, Problem> {
-        match &flags.config {
-            Some(path) => Self::build(&read(path)?, &path.display().to_string(), flags),
-            None => Self::build("", "command line", flags),
-        }
+        Self::build(Loaded::from(&flags.source)?, flags)
     }
 
-    /// Reads a configuration from text; `origin` is where it comes from, for messages.
+    /// Reads a configuration from text in TOML; `origin` is where it comes from, for messages.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Problem> {
-        Self::build(text, origin, &Flags::default())
+        Self::build(Loaded::toml(text.to_owned(), origin.to_owned())?, &Flags::default())
     }
 
     /// The effective configuration as TOML, each key written out; it parses back to itself.
@@ -122,20 +128,24 @@ impl Config {
             .collect()
     }
 
-    fn build(text: &str, origin: &str, flags: &Flags) -> Result<Self, Problem> {
-        let mut written = file::read(text, origin)?;
+    fn build(loaded: Loaded, flags: &Flags) -> Result<Self, Problem> {
+        let Loaded { origin, text, mut written, notes, files, has_root, port } = loaded;
         flags.apply(&mut written);
-        complete(&mut written.zones);
-        answer_for_the_node(&mut written, flags);
+        if has_root {
+            complete(&mut written.zones);
+        }
+        answer_for_the_node(&mut written, flags, port);
         rules::check(&written).map_err(|rules::Broken { keys, wrong }| {
             if let Some(flag) = keys.iter().find_map(|key| flags.replacing(key, &written.zones)) {
                 return Problem::new(flag, wrong);
             }
-            let span = keys.iter().find_map(|key| written.places.get(key)).cloned();
-            file::problem(origin, text, &problem::Fault { span, key: String::new(), wrong })
+            match keys.iter().find_map(|key| written.places.get(key)) {
+                Some(place) => place.problem(&origin, &text, wrong),
+                None => Problem::new(&origin, wrong),
+            }
         })?;
         let zones = written.zones.into_iter().map(zone::WrittenZone::settle).collect();
-        Ok(Self { zones, ..written.config })
+        Ok(Self { zones, files, notes, ..written.config })
     }
 
     /// The defaults, without any zone.
@@ -149,6 +159,8 @@ impl Config {
             zones: Vec::new(),
             http: Vec::new(),
             log: LogSettings::default(),
+            files: Vec::new(),
+            notes: Vec::new(),
         }
     }
 }
@@ -161,9 +173,9 @@ impl Default for Config {
     }
 }
 
-/// The addresses that a node holds are answered on, at port 53 unless the list of addresses says otherwise; the
+/// The addresses that a node holds are answered on, at `port` unless the list of addresses says otherwise; the
 /// default of that list is for programs that are no node.
-fn answer_for_the_node(written: &mut file::Written, flags: &Flags) {
+fn answer_for_the_node(written: &mut file::Written, flags: &Flags, port: u16) {
     let Config { listen, node, .. } = &mut written.config;
     let chosen = !flags.listen.is_empty() || written.places.contains_key("listen.addresses");
     if !node.addresses.is_empty() && !chosen {
@@ -171,7 +183,7 @@ fn answer_for_the_node(written: &mut file::Written, flags: &Flags) {
     }
     for &address in &node.addresses {
         if listen.addresses.iter().all(|listening| listening.ip() != address) {
-            listen.addresses.push(SocketAddr::new(address, DNS));
+            listen.addresses.push(SocketAddr::new(address, port));
         }
     }
 }

@@ -1,10 +1,13 @@
 //! What is wrong with a configuration: where it stands, what it is, what to do about it.
 //!
 //! Three steps, from small to whole: a [`Wrong`] knows only a piece of text (a flag's value, a string in the
-//! file); a [`Fault`] also knows its key and its place in the file; a [`Problem`] is what people read.
+//! file); a [`Fault`] also knows its key and its place in the file; a [`Problem`] is what people read. A [`Note`] is
+//! no problem: it is told, and that is all.
 
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 
 /// Source lines longer than this are not shown again below a message.
 const EXCERPT: usize = 160;
@@ -96,6 +99,64 @@ impl Fault {
     }
 }
 
+/// A place in a file, as editors count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// The file, as it was named.
+    pub file: Arc<Path>,
+    /// The line, from 1; 0 is the file as a whole.
+    pub line: usize,
+    /// The column, from 1, in characters.
+    pub column: usize,
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a key has its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// These bytes of the one text in TOML.
+    Toml(Range<usize>),
+    /// A word of a Corefile, or of a file that it imports.
+    #[allow(dead_code, reason = "made where Corefiles are read")]
+    Corefile(Spot),
+}
+
+impl Place {
+    /// Something wrong there; `text` is the content of the source itself, `origin`.
+    pub fn problem(&self, origin: &str, text: &str, what: impl fmt::Display) -> Problem {
+        match self {
+            Self::Toml(span) => Problem::in_text(origin, text, span.clone(), what),
+            Self::Corefile(spot) => {
+                Problem::at(spot, Some(text).filter(|_| *spot.file == *Path::new(origin)), what)
+            }
+        }
+    }
+}
+
+/// What was read and may not be what was meant, or cannot be honoured and was let pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Where.
+    pub at: Spot,
+    /// What it is, in one line.
+    pub what: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.what)
+    }
+}
+
 /// Why a configuration cannot be used: where (file, line, column), what, and what to do.
 ///
 /// It prints as a line for people and logs, and below it the source line with a caret, where there is one.
@@ -126,6 +187,18 @@ impl Problem {
         Self {
             summary: format!("{origin}:{line}:{column}: {what}"),
             excerpt: excerpt(source, line, column, wide),
+        }
+    }
+
+    /// A problem at a place in a file. Its line is shown too, where the file's `text` is at hand.
+    pub(super) fn at(spot: &Spot, text: Option<&str>, what: impl fmt::Display) -> Self {
+        let source = text.and_then(|text| text.lines().nth(spot.line.checked_sub(1)?));
+        let column = spot.column.max(1);
+        // A word's width is not told: its first character is pointed at.
+        let fits = |source: &&str| column <= source.chars().count();
+        Self {
+            summary: format!("{spot}: {what}"),
+            excerpt: source.filter(fits).and_then(|source| excerpt(source, spot.line, column, 1)),
         }
     }
 
@@ -178,6 +251,19 @@ mod tests {
         assert_eq!(Problem::in_text("f", "", 7..9, "no").to_string(), "f:1:1: no");
         assert_eq!(Problem::in_text("f", "a\n", 2..2, "no").to_string(), "f:2:1: no");
         assert!(Problem::in_text("f", "ß", 1..2, "no").to_string().starts_with("f:1:1: no"));
+    }
+
+    #[test]
+    fn a_place_in_a_file_is_shown_where_its_text_is_at_hand() {
+        let at = |file: &str, line, column| {
+            Place::Corefile(Spot { file: Path::new(file).into(), line, column })
+                .problem("Corefile", ". {\n  cahce\n}\n", "no")
+                .to_string()
+        };
+        assert_eq!(at("Corefile", 2, 3), "Corefile:2:3: no\n  |\n2 |   cahce\n  |   ^");
+        assert_eq!(at("imported", 2, 3), "imported:2:3: no");
+        assert_eq!(at("Corefile", 0, 0), "Corefile: no");
+        assert_eq!(at("Corefile", 9, 9), "Corefile:9:9: no");
     }
 
     #[test]

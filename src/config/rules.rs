@@ -12,6 +12,7 @@ use super::target::WrittenTarget;
 use super::zone::WrittenZone;
 use crate::node::FirewallKind;
 use crate::resolve::zones::ZONES;
+use crate::resolve::{self, OwnTimes};
 
 /// A rule that does not hold: the keys it is about, the likelier culprit first, and why.
 pub(super) struct Broken {
@@ -31,16 +32,36 @@ pub(super) fn check(written: &Written) -> Result<(), Broken> {
     node(written)?;
     let r = &written.config.resolve;
     ordered("cache", ("failure_ttl", r.failure_ttl), ("failure_ttl_max", r.failure_ttl_max))?;
-    if r.stale_after >= r.deadline {
-        let what = format!(
-            "cache.stale_after ({}) is not below upstream.deadline ({})",
-            time(r.stale_after),
-            time(r.deadline)
-        );
-        let wrong = Wrong::new(what, "stale data would come too late: lower the first");
-        return broken(&["cache.stale_after", "upstream.deadline"], wrong);
+    in_time("cache", r.stale_after, r.deadline)?;
+    zones(&written.zones, &written.config.listen.addresses)?;
+    for (index, zone) in written.zones.iter().enumerate() {
+        own_times(&format!("zone[{index}]"), &zone.times, r)?;
     }
-    zones(&written.zones, &written.config.listen.addresses)
+    Ok(())
+}
+
+/// Stale data must come before the deadline.
+fn in_time(place: &str, stale_after: Duration, deadline: Duration) -> Result<(), Broken> {
+    if stale_after < deadline {
+        return Ok(());
+    }
+    let what = format!(
+        "{}.stale_after ({}) is not below upstream.deadline ({})",
+        section(place),
+        time(stale_after),
+        time(deadline)
+    );
+    let wrong = Wrong::new(what, "stale data would come too late: lower the first");
+    broken(&[&format!("{place}.stale_after"), "upstream.deadline"], wrong)
+}
+
+/// The times of one zone, with each other and with those that hold everywhere.
+fn own_times(place: &str, own: &OwnTimes, all: &resolve::Settings) -> Result<(), Broken> {
+    if let Some(stale_after) = own.stale_after {
+        in_time(place, stale_after, all.deadline)?;
+    }
+    let (first, longest) = (own.failure_ttl.unwrap_or(all.failure_ttl), own.failure_ttl_max);
+    longest.map_or(Ok(()), |longest| ordered(place, ("failure_ttl", first), ("failure_ttl_max", longest)))
 }
 
 fn addresses(written: &Written) -> Result<(), Broken> {
@@ -148,12 +169,17 @@ fn views(
     Ok(())
 }
 
+/// The section of a place: that of `zone[2]` is `zone`.
+fn section(place: &str) -> &str {
+    place.split('[').next().unwrap_or_default()
+}
+
 /// The first of the two must not be above the second.
 fn ordered(place: &str, low: (&str, Duration), high: (&str, Duration)) -> Result<(), Broken> {
     if low.1 <= high.1 {
         return Ok(());
     }
-    let section = place.split('[').next().unwrap_or_default();
+    let section = section(place);
     let what =
         format!("{section}.{} ({}) is above {section}.{} ({})", low.0, time(low.1), high.0, time(high.1));
     let keys = [format!("{place}.{}", low.0), format!("{place}.{}", high.0)];

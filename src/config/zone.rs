@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::name::ZoneName;
 use super::target::{Target, WrittenTarget};
 use crate::cache::Rules;
-use crate::resolve::Zone;
+use crate::resolve::{OwnTimes, Zone};
 use crate::upstream::{Policy, Transport};
 
 /// A `[[zone]]` section, checked.
@@ -23,6 +23,8 @@ pub struct ZoneConfig {
     pub policy: Policy,
     /// How its answers are kept.
     pub rules: Rules,
+    /// How long stale data and failures count, where that is not as everywhere.
+    pub times: OwnTimes,
 }
 
 impl ZoneConfig {
@@ -61,6 +63,8 @@ pub(super) struct WrittenZone {
     pub policy: Policy,
     /// How its answers are kept.
     pub rules: Rules,
+    /// Its own times.
+    pub times: OwnTimes,
 }
 
 impl WrittenZone {
@@ -84,6 +88,7 @@ impl WrittenZone {
             upstreams: self.upstreams.iter().map(|target| target.settle(self.transport)).collect(),
             policy: self.policy,
             rules: self.rules,
+            times: self.times,
         }
     }
 }
@@ -104,6 +109,7 @@ impl From<&ZoneConfig> for WrittenZone {
             transport: zone.upstreams.iter().find_map(transport),
             policy: zone.policy,
             rules: zone.rules.clone(),
+            times: zone.times,
         }
     }
 }

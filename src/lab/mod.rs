@@ -1,9 +1,12 @@
 //! The lab: shows the problem and the cure on this machine's kernel, in networks of its own.
 //!
 //! It builds a small cluster (`world`) for each row of the table (`scenario`) out of network namespaces
-//! (`place`) and cables (`wires`): a pod, its node with kube-proxy's rows (`service`), and two servers of the
-//! cluster DNS (`responder`). The pod's clients (`client`) ask, `run` counts what is lost, `report` prints it.
-//! The sidestep under test is a process of its own (`program`), so that it can be killed.
+//! (`place`) and cables (`wires`): a pod, its node with kube-proxy's rows for a thousand Services (`service`), and two
+//! servers of the cluster DNS (`responder`). The pod's clients (`client`) ask, `run` counts what is lost, `report`
+//! prints it. The sidestep under test is a process of its own (`program`), so that it can be killed.
+//!
+//! What sidestep promises, it promises on a node that has processor time to spare. Where a promise is not kept, the row
+//! is played again, at most twice, and says so: a fault of sidestep shows every time, a busy machine does not.
 //!
 //! Nothing on the machine is touched: the namespaces have no names, no file is written, and the kernel removes all of
 //! it with the last thread, however that ended. What is shared with the machine is processor time, memory for a full
@@ -64,6 +67,8 @@ struct Row {
     name: &'static str,
     expect: Expect,
     outcome: Option<Outcome>,
+    /// Lookups that were lost when it was played before, and more were than sidestep promises.
+    before: Vec<u32>,
     verdict: Verdict,
 }
 

@@ -13,7 +13,7 @@ use super::world::World;
 use super::{Doing, Trouble, client};
 
 /// How long it may take until the first answer, and until the process has ended after SIGTERM.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running sidestep. Dropping it kills it.
 pub(super) struct Program {

@@ -63,11 +63,18 @@ impl fmt::Display for Row {
         let line =
             format!("  {:NAME$}{lost:>COUNT$}  {bar:BAR$}{tracked:>8}  {}", self.name, self.verdict.word());
         f.write_str(line.trim_end())?;
+        if !self.before.is_empty() {
+            wrap(f, &format!("played again: lost before {}", list(&self.before)))?;
+        }
         match self.verdict.why() {
             None => Ok(()),
             Some(why) => wrap(f, why),
         }
     }
+}
+
+fn list(numbers: &[u32]) -> String {
+    numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A reason under its row, in lines that fit.
@@ -127,9 +134,10 @@ fn bar(lost: u32, asked: u32) -> String {
 }
 
 impl Report {
-    /// One JSON object on one line. `rows` has one object a row: `group`, `name`, `asked`, `lost`, `tracked` (entries
-    /// with the address that was asked, left in the connection tracking table), `at_most` (what sidestep promises), `verdict`, `why`; what does not
-    /// apply is null.
+    /// One JSON object on one line. `rows` has one object a row: `group`, `name`, `asked`, `lost`, `lost_before` (the same
+    /// of each time that it was played before, and more than `at_most` were), `tracked` (entries with the address that
+    /// was asked, left in the connection tracking table), `at_most` (what sidestep promises), `verdict`, `why`; what
+    /// does not apply is null.
     pub fn json(&self) -> String {
         let rights = match self.rights {
             Rights::Root => "root",
@@ -158,11 +166,12 @@ fn row_json(group: &str, row: &Row) -> String {
         Expect::Loss | Expect::Relief => None,
     };
     format!(
-        "{{\"group\":{},\"name\":{},\"asked\":{},\"lost\":{},\"tracked\":{},\"at_most\":{},\"verdict\":\"{}\",\"why\":{}}}",
+        "{{\"group\":{},\"name\":{},\"asked\":{},\"lost\":{},\"lost_before\":[{}],\"tracked\":{},\"at_most\":{},\"verdict\":\"{}\",\"why\":{}}}",
         text(group),
         text(row.name),
         number(tally.map(|tally| tally.asked)),
         number(tally.map(|tally| tally.lost)),
+        list(&row.before),
         number(row.outcome.and_then(|outcome| outcome.entries)),
         number(at_most),
         row.verdict.code(),
@@ -198,7 +207,7 @@ mod tests {
 
     fn row(name: &'static str, expect: Expect, counts: Option<(u32, u32)>, verdict: Verdict) -> Row {
         let outcome = counts.map(|(lost, asked)| Outcome { tally: Tally { asked, lost }, entries: Some(7) });
-        Row { name, expect, outcome, verdict }
+        Row { name, expect, outcome, before: Vec::new(), verdict }
     }
 
     fn report(rows: Vec<Row>) -> Report {
@@ -235,6 +244,15 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_was_played_again_says_so() {
+        let again =
+            Row { before: vec![14, 3], ..row("ours", Expect::AtMost(2), Some((1, 9)), Verdict::Cured) };
+        let report = report(vec![again]);
+        assert!(report.to_string().contains("  ok\n      played again: lost before 14, 3\n"), "{report}");
+        assert!(report.json().contains(r#""lost":1,"lost_before":[14, 3],"tracked""#), "{}", report.json());
+    }
+
+    #[test]
     fn only_kept_promises_are_a_cure() {
         let own = |verdicts: &[Verdict]| {
             let row = |verdict: &Verdict| row("ours", Expect::AtMost(2), None, verdict.clone());
@@ -255,7 +273,7 @@ mod tests {
             row("b \"c\"\\\n", Expect::AtMost(2), None, Verdict::Broken("x".to_owned())),
         ])
         .json();
-        let expected = r#"{"kernel":"6.18.0","processors":2,"rights":"user-namespace","seconds":31.4,"cured":false,"rows":[{"group":"A title","name":"a","asked":4,"lost":3,"tracked":7,"at_most":null,"verdict":"shown","why":null},{"group":"A title","name":"b \"c\"\\\u000a","asked":null,"lost":null,"tracked":null,"at_most":2,"verdict":"broken","why":"x"}]}"#;
+        let expected = r#"{"kernel":"6.18.0","processors":2,"rights":"user-namespace","seconds":31.4,"cured":false,"rows":[{"group":"A title","name":"a","asked":4,"lost":3,"lost_before":[],"tracked":7,"at_most":null,"verdict":"shown","why":null},{"group":"A title","name":"b \"c\"\\\u000a","asked":null,"lost":null,"lost_before":[],"tracked":null,"at_most":2,"verdict":"broken","why":"x"}]}"#;
         assert_eq!(json, expected);
     }
 }

@@ -161,7 +161,6 @@ impl Front {
         counters.traffic.asked(asked.shape());
         complete(&mut key, &self.resolver.cache, route, query);
         let asker = asker(query, *client, settings.udp_size);
-        let turn_of = |turn| if settings.rotate { turn } else { 0 };
         let mut write = |entry: &Entry, ttl, turn, error| {
             let len = answer::write(out, &entry.stored(), &asker, ttl, turn, error)?;
             if client.protocol == Protocol::Udp && out[2] & (header::TC >> 8) as u8 != 0 {
@@ -170,15 +169,17 @@ impl Front {
             counters.traffic.answered(client.protocol, entry.rcode(), len);
             Some(len)
         };
-        let (len, refresh) = match self.resolver.cache.look(&key, *now) {
+        let (len, refresh) = match self.resolver.cache.look(&key, &route.rules, *now) {
             Look::Fresh { entry, turn, refresh } => {
                 counters.hits[usize::from(entry.is_denial())].bump();
-                (write(&entry, Ttl::Aged(entry.age(*now)), turn_of(turn), None), refresh.then_some(entry))
+                let age = if route.rules.keep_ttl { 0 } else { entry.age(*now) };
+                let turn = if route.rules.rotate { turn } else { 0 };
+                (write(&entry, Ttl::Aged(age), turn, None), refresh.then_some(entry))
             }
             Look::Stale { entry, at_once: true } => {
                 counters.stale.bump();
                 counters.stale_hits[usize::from(entry.is_denial())].bump();
-                let ttl = Ttl::All(routes.stale_ttl());
+                let ttl = Ttl::All(route.times.stale_ttl);
                 (write(&entry, ttl, 0, Some(stale_error(&entry))), None)
             }
             Look::Failed(entry) => {

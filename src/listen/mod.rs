@@ -40,8 +40,6 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// See [`UDP_SIZE`].
     pub udp_size: u16,
-    /// Whether the addresses of an answer change places from hit to hit.
-    pub rotate: bool,
     /// What `id.server. CH TXT` says (RFC 4892); `None`: refused.
     pub identity: Option<String>,
     /// What `version.bind. CH TXT` says; `None`: refused.
@@ -64,7 +62,6 @@ impl Default for Settings {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 5300))],
             workers: None,
             udp_size: UDP_SIZE.default,
-            rotate: true,
             identity: None,
             version: None,
             tcp_connections: TCP_CONNECTIONS.default,
@@ -74,6 +71,17 @@ impl Default for Settings {
             tcp_pipeline: TCP_PIPELINE.default,
         }
     }
+}
+
+/// What one worker has done at one address: how the watchdog tells a busy worker from a dead one. It has a cache line
+/// to itself (two, as processors fetch pairs), so that no worker writes to what another one does.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Served {
+    /// UDP answers that the kernel took.
+    pub answers: Counter,
+    /// TCP connections accepted.
+    pub connections: Counter,
 }
 
 /// What one worker counts about its clients, apart from what is counted per zone.

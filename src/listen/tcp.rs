@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -21,6 +22,7 @@ use crate::clock::Now;
 use crate::resolve::{Miss, ReplyTo};
 use crate::wire::MESSAGE_MAX;
 
+use super::Served;
 use super::front::{Client, Front, Held, Protocol, Verdict};
 
 /// Answers that a client has not read yet, in bytes; beyond it no more of its queries are looked at.
@@ -33,6 +35,9 @@ const QUERY_MAX: usize = 4096;
 const READ: usize = 4096;
 /// How long a client that is sent away may take to read its last answers.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long a client that has connected and not asked may take to ask when we are about to stop: its query may be on
+/// its way.
+const LATE: Duration = Duration::from_millis(200);
 /// The pause after the kernel refused to hand over a connection (no descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -65,16 +70,20 @@ impl Clients {
     }
 
     /// Accepts connections until it is dropped; those accepted go on. `number` is that of the listener's address.
-    pub async fn serve(self: Rc<Self>, listener: TcpListener, number: usize) {
+    pub async fn serve(self: Rc<Self>, listener: TcpListener, number: usize, served: Arc<Served>) {
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => self.admit(stream, peer, number),
+                Ok((stream, peer)) => {
+                    served.connections.bump();
+                    self.admit(stream, peer, number);
+                }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
         }
     }
 
-    /// Ends each connection as soon as everything it has asked is answered; new ones are served, and end likewise.
+    /// Ends each connection as soon as everything it has asked is answered, those that wait for nothing at once; new
+    /// ones are served, and end likewise.
     pub fn part(&self) {
         self.parting.set(true);
         self.parted.notify_waiters();
@@ -260,7 +269,10 @@ impl Connection {
         let output = !self.outbox.bytes.borrow().is_empty();
         let waiting = self.outbox.waiting.get();
         let clients = Rc::clone(&self.seat.clients);
-        if clients.parting.get() && self.queries > 0 && self.input.is_empty() && !output && waiting == 0 {
+        let rests = self.input.is_empty() && !output && waiting == 0;
+        let may_ask = self.queries == 0 && self.active.elapsed() < LATE;
+        let parting = clients.parting.get() && rests;
+        if parting && !may_ask {
             return Err(End::Parted);
         }
         if (self.ended || full) && !output && waiting == 0 {
@@ -279,6 +291,7 @@ impl Connection {
         };
         let outbox = Rc::clone(&self.outbox);
         // While a flight is on its way the client is not idle, unless it does not read.
+        let idle = if parting { LATE } else { idle };
         let patience = if waiting > 0 && !output { None } else { Some(self.active + idle) };
         let mut more = false;
         tokio::select! {
@@ -299,7 +312,9 @@ impl Connection {
             }
             () = clients.parted.notified() => {}
             () = tokio::time::sleep_until(patience.unwrap_or(self.active)), if patience.is_some() => {
-                return Err(if waiting == 0 && !output && self.input.is_empty() { End::Closed } else { End::TimedOut });
+                if !parting {
+                    return Err(if rests { End::Closed } else { End::TimedOut });
+                }
             }
         }
         if more {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -10,6 +11,7 @@ use tokio::net::UdpSocket;
 use crate::clock::Now;
 use crate::resolve::{Miss, ReplyTo};
 
+use super::Served;
 use super::batch::{self, BATCH, Batch, Peer};
 use super::front::{Client, Front, Held, Protocol, Verdict};
 
@@ -17,6 +19,7 @@ use super::front::{Client, Front, Held, Protocol, Verdict};
 pub struct Listener {
     front: Rc<Front>,
     socket: Rc<UdpSocket>,
+    served: Arc<Served>,
     client: Client,
     batch: Batch,
     /// Hits of this batch, by zone: they share its latency.
@@ -31,12 +34,18 @@ impl Listener {
     ///
     /// # Errors
     /// The socket cannot be registered with the event loop.
-    pub fn new(front: Rc<Front>, socket: std::net::UdpSocket, listener: usize) -> io::Result<Self> {
+    pub fn new(
+        front: Rc<Front>,
+        socket: std::net::UdpSocket,
+        listener: usize,
+        served: Arc<Served>,
+    ) -> io::Result<Self> {
         let client = Client { protocol: Protocol::Udp, v6: socket.local_addr()?.is_ipv6(), listener };
         let socket = Rc::new(UdpSocket::from_std(socket)?);
         Ok(Self {
             front,
             socket,
+            served,
             client,
             batch: Batch::new(BATCH.default),
             hits: Vec::new(),
@@ -107,6 +116,7 @@ impl Listener {
         if queued > 0 {
             let sent = self.batch.send(self.socket.as_fd());
             front.counters.send_failed.add((queued - sent) as u64);
+            self.served.answers.add(sent as u64);
             view.record_hits(&self.hits, Now::read().since(round.now));
         }
         self.hand_off(round.now);
@@ -115,8 +125,12 @@ impl Listener {
     fn hand_off(&mut self, now: Now) {
         for (peer, miss) in self.misses.drain(..) {
             let (miss, held) = *miss;
-            let reply_to =
-                Box::new(Datagram { front: Rc::clone(&self.front), socket: Rc::clone(&self.socket), peer });
+            let reply_to = Box::new(Datagram {
+                front: Rc::clone(&self.front),
+                socket: Rc::clone(&self.socket),
+                served: Arc::clone(&self.served),
+                peer,
+            });
             self.front.resolver.resolve(miss, held.waiter(now, reply_to), now);
         }
         for miss in self.refreshes.drain(..) {
@@ -129,13 +143,15 @@ impl Listener {
 struct Datagram {
     front: Rc<Front>,
     socket: Rc<UdpSocket>,
+    served: Arc<Served>,
     peer: Peer,
 }
 
 impl ReplyTo for Datagram {
     fn send(&self, message: &[u8]) {
-        if batch::send_to(self.socket.as_fd(), &self.peer, message).is_err() {
-            self.front.counters.send_failed.bump();
+        match batch::send_to(self.socket.as_fd(), &self.peer, message) {
+            Ok(()) => self.served.answers.bump(),
+            Err(_) => self.front.counters.send_failed.bump(),
         }
     }
 }

@@ -148,6 +148,23 @@ impl Socket {
         self.acknowledgement(first, 0)
     }
 
+    /// Sends two messages at once and waits until the kernel has done both, or tried to: nothing comes between them, not
+    /// even the end of this process.
+    ///
+    /// # Errors
+    /// The kernel's own to the first of them; the second is tried either way.
+    pub fn pair(&mut self, mut messages: [Message; 2]) -> Result<(), Error> {
+        let first = self.next();
+        let second = self.next();
+        let bytes =
+            [messages[0].seal(first, NLM_F_ACK).to_vec(), messages[1].seal(second, NLM_F_ACK).to_vec()];
+        send(&self.descriptor, &bytes.concat(), SendFlags::empty())?;
+        match self.acknowledgement(first, 1) {
+            Err(Error::Refused(Refused { index: 1, .. })) => Ok(()),
+            done => done,
+        }
+    }
+
     /// Sends messages of one nfnetlink subsystem that the kernel does all or none of, and waits until it has.
     ///
     /// # Errors

@@ -27,23 +27,27 @@ pub struct Counters {
     pub fallbacks: Gauge,
 }
 
+/// What an earlier run has left, and clients may live by: a start that fails does not take it away.
+#[derive(Clone, Copy, Debug)]
+struct Earlier {
+    /// The link, which then is not of this process' making.
+    link: bool,
+    /// Sleeping rows, which are worth nothing without their link.
+    rows: bool,
+}
+
 /// What this process holds of the node.
 pub struct Node {
-    interface: String,
+    settings: Settings,
     link: Link,
     firewall: Option<Box<dyn Firewall>>,
-    /// Whether the rows stay when the process ends without taking them away.
-    outlive: bool,
     plan: Plan,
-    fail_open: bool,
-    teardown_on_exit: bool,
-    /// Whether the link is ours to remove: with [`LinkKind::None`] somebody else sees to it.
-    has_link: bool,
-    /// Whether clients live by what an earlier run has left asleep.
-    inherited: bool,
+    earlier: Earlier,
     /// The rules have been taken away for good: what is still on its way here does not put them back.
     over: bool,
     counters: Arc<Counters>,
+    /// What the packet filter cannot do, as it was told and counted once.
+    lacks: Vec<Fault>,
     /// What the last check found, so that the same is not told every minute.
     told: Vec<String>,
 }
@@ -64,10 +68,11 @@ impl Node {
         let mut http_ports: Vec<u16> = http.iter().filter(ours).map(SocketAddr::port).collect();
         http_ports.sort_unstable();
         http_ports.dedup();
-        let (mut firewall, outlive) = choose(settings.firewall, settings.notrack_upstream)?;
+        let mut firewall = choose(settings.firewall, settings.notrack_upstream)?;
         firewall.as_mut().map_or(Ok(()), |firewall| firewall.vacant())?;
         let asleep = firewall.as_ref().map(|firewall| firewall.asleep()).unwrap_or_default();
-        let inherited = !asleep.is_empty();
+        let link = Link::new(&settings.interface, settings.link, &settings.addresses);
+        let earlier = Earlier { link: link.is_there(), rows: !asleep.is_empty() };
         let plan = Plan {
             addresses: settings.addresses.clone(),
             dns_port: listening.iter().find(ours).map_or(53, SocketAddr::port),
@@ -77,17 +82,14 @@ impl Node {
             upstream_idle,
         };
         Ok(Self {
-            interface: settings.interface.clone(),
-            link: Link::new(&settings.interface, settings.link, &settings.addresses),
+            settings: settings.clone(),
+            link,
             firewall,
-            outlive,
             plan,
-            fail_open: settings.fail_open,
-            teardown_on_exit: settings.teardown_on_exit,
-            has_link: settings.link != LinkKind::None,
-            inherited,
+            earlier,
             over: false,
             counters: Arc::default(),
+            lacks: Vec::new(),
             told: Vec::new(),
         })
     }
@@ -102,9 +104,9 @@ impl Node {
         self.firewall.is_some()
     }
 
-    /// Whether the rules stay when the process ends without taking them away; then [`release`](super::release) does.
+    /// As [`Firewall::outlives_us`], where there are rules.
     pub fn rules_outlive_us(&self) -> bool {
-        self.outlive
+        self.firewall.as_ref().is_some_and(|firewall| firewall.outlives_us())
     }
 
     /// Puts the link up.
@@ -116,11 +118,8 @@ impl Node {
         for done in &up.done {
             info!("{done}");
         }
-        for address in &up.missing {
-            warn!("{address} is on no interface yet: with link \"none\" somebody else is to add it");
-        }
         if up.kind != LinkKind::None {
-            info!("link {} ({:?}) carries {}", self.interface, up.kind, list(&self.plan.addresses));
+            info!("link {} ({:?}) carries {}", self.settings.interface, up.kind, list(&self.plan.addresses));
         }
         Ok(())
     }
@@ -139,6 +138,10 @@ impl Node {
         self.counters.fallbacks.set(self.plan.fallbacks.len() as u64);
         let result = firewall.up(&self.plan);
         self.counters.rules.set(u64::from(result.is_ok()));
+        let lacks: Vec<Fault> = firewall.lacks().to_vec();
+        let news: Vec<Fault> = lacks.into_iter().filter(|lack| !self.lacks.contains(lack)).collect();
+        self.complain(&news);
+        self.lacks.extend(news);
         result.inspect_err(|fault| self.count(fault))
     }
 
@@ -150,7 +153,7 @@ impl Node {
         };
         let rules =
             format!("port {} of {} goes past conntrack", self.plan.dns_port, list(&self.plan.addresses));
-        let without_us = match (&self.plan.fallbacks[..], self.fail_open) {
+        let without_us = match (&self.plan.fallbacks[..], self.settings.fail_open) {
             (_, false) => "fail_open is off".to_owned(),
             ([], true) => {
                 "nobody is known to fall back to yet: no upstream of the cluster's zone is seen to be a pod \
@@ -168,7 +171,7 @@ impl Node {
     /// Takes other servers to fall back to, addresses of pods. None are known is no reason to forget those of before:
     /// the cluster DNS may be away for a moment, or its name not found out yet. Whether they are others than before.
     pub fn fall_back_to(&mut self, mut servers: Vec<SocketAddr>) -> bool {
-        if !self.fail_open || servers.is_empty() {
+        if !self.settings.fail_open || servers.is_empty() {
             return false;
         }
         servers.sort_unstable();
@@ -233,34 +236,41 @@ impl Node {
         let Some(firewall) = &mut self.firewall else { return };
         let faults = firewall.down().err().unwrap_or_default();
         self.counters.rules.set(0);
-        for fault in &faults {
-            self.count(fault);
-            warn!("{fault}");
-        }
+        self.complain(&faults);
     }
 
-    /// The last step, when nobody listens any more: with `teardown_on_exit`, or after a start that failed
-    /// (`at_once`), link and sleeping rows go too. What somebody else sees to (link or firewall `none`) stays, and so
-    /// does what an earlier run has left asleep: a start that fails must not take from clients what they live by.
+    /// The last step, when nobody listens any more: our rows in the filters of others go. With `teardown_on_exit`, or
+    /// after a start that failed (`at_once`), link and sleeping rows go too. What somebody else sees to (link or
+    /// firewall `none`) stays, and so does, after a start that failed, what an earlier run has left.
     pub fn leave(&mut self, at_once: bool) {
-        if at_once && self.inherited {
-            info!("link and sleeping rows of an earlier run stay: clients reach the cluster DNS by them");
+        let left = self.firewall.as_mut().and_then(|firewall| firewall.leave().err());
+        self.complain(&left.unwrap_or_default());
+        if !(self.settings.teardown_on_exit || at_once) {
             return;
         }
-        if !(self.teardown_on_exit || at_once) {
-            return;
-        }
+        let Earlier { link, rows } = self.earlier;
+        let is_kept = |earlier: bool, what: &str| {
+            let is_kept = at_once && earlier;
+            if is_kept {
+                info!("{what} of an earlier run stay: clients may reach the cluster DNS by them");
+            }
+            is_kept
+        };
         let mut report = super::Report::default();
-        if self.firewall.is_some() {
+        if self.firewall.is_some() && !is_kept(rows, "sleeping rows") {
             report.add_rules();
         }
-        if self.has_link {
-            report.add_link(&self.interface, &self.plan.addresses);
+        if self.settings.link != LinkKind::None && !is_kept(link || rows, "link and addresses") {
+            report.add_link(&self.settings.interface, &self.plan.addresses);
         }
         for line in &report.removed {
             info!("removed: {line}");
         }
-        for fault in &report.faults {
+        self.complain(&report.faults);
+    }
+
+    fn complain(&self, faults: &[Fault]) {
+        for fault in faults {
             self.count(fault);
             warn!("{fault}");
         }
@@ -271,15 +281,12 @@ impl Node {
     }
 }
 
-/// A packet filter, and whether its rows outlive the process.
-type Choice = (Option<Box<dyn Firewall>>, bool);
-
 /// The packet filter of this kind.
-fn choose(kind: FirewallKind, needs_nftables: bool) -> Result<Choice, Fault> {
-    let nftables = |nftables: Nftables| -> Choice { (Some(Box::new(nftables)), false) };
-    let iptables = |iptables: Iptables| -> Choice { (Some(Box::new(iptables)), true) };
-    match kind {
-        FirewallKind::None => Ok((None, false)),
+fn choose(kind: FirewallKind, needs_nftables: bool) -> Result<Option<Box<dyn Firewall>>, Fault> {
+    let nftables = |nftables: Nftables| -> Box<dyn Firewall> { Box::new(nftables) };
+    let iptables = |iptables: Iptables| -> Box<dyn Firewall> { Box::new(iptables) };
+    let chosen = match kind {
+        FirewallKind::None => return Ok(None),
         FirewallKind::Nftables => Nftables::open().map(nftables),
         FirewallKind::Iptables => Iptables::find().map(iptables),
         FirewallKind::Auto => match Nftables::open() {
@@ -291,7 +298,8 @@ fn choose(kind: FirewallKind, needs_nftables: bool) -> Result<Choice, Fault> {
                 what: format!("no packet filter can be had: {no_nftables}; {no_iptables}"),
             }),
         },
-    }
+    };
+    chosen.map(Some)
 }
 
 fn list(addresses: &[std::net::IpAddr]) -> String {

@@ -20,8 +20,9 @@
 //!    matches only addresses that we have answered from within the last two seconds. With iptables there is another
 //!    one before the rows that catch clients.
 //!
-//! At the end: connections on the cluster's address drain, NOTRACK goes, the rest drains, sockets close. The link
-//! and the sleeping rows stay, so that a restart loses as little as a crash; `sidestep teardown` takes them away.
+//! At the end: connections on the cluster's address drain, NOTRACK goes, the rest drains, sockets close; then our
+//! accept rows in the chains of others go, which the last answers have needed. The link and the sleeping rows stay, so
+//! that a restart loses as little as a crash; `sidestep teardown` takes them away.
 //!
 //! # Three ways to fail open
 //!
@@ -34,6 +35,10 @@
 //! - It hangs or is stopped: without answers for two seconds the addresses leave the set, and NOTRACK with them. The
 //!   same happens after a crash on kernels without owner tables.
 //! - A part of it hangs: the watchdog ends the process, and the first way applies.
+//!
+//! That is nftables. Rows of iptables have no timeout and nobody they belong to: those that [`iptables`] puts to sleep
+//! stay until `sidestep teardown` or the next start, not for fifteen minutes, and which of the ways there are, its own
+//! documentation says.
 //!
 //! # Who keeps it so
 //!
@@ -193,15 +198,31 @@ pub trait Firewall {
         &[]
     }
 
+    /// Parts of the plan that this packet filter cannot do on this node, now or later, though the rest goes on without
+    /// them; as of the last `up`.
+    fn lacks(&self) -> &[Fault] {
+        &[]
+    }
+
+    /// Whether the rows stay when the process ends without taking them away; then [`release`] does.
+    fn outlives_us(&self) -> bool;
+
     /// Whose changes are our own among the [events](nftables::Events) that the kernel tells of the rows: a port of
     /// netlink, 0 for nobody's. `None`: it tells nobody of changes.
     fn port(&self) -> Option<u32>;
 
-    /// Takes [`rules::ROWS`] away; the sleeping rows stay.
+    /// Takes away the rows that keep clients here: those of [`rules::ROWS`] in the raw places. What lets our packets
+    /// pass the filters of others stays, and so do the sleeping rows.
     ///
     /// # Errors
     /// Every row that could not be taken away.
     fn down(&mut self) -> Result<(), Vec<Fault>>;
+
+    /// Takes the other [`rules::ROWS`] away, when nobody is answered any more; the sleeping rows stay.
+    ///
+    /// # Errors
+    /// As [`down`](Self::down).
+    fn leave(&mut self) -> Result<(), Vec<Fault>>;
 }
 
 /// Something of ours that others had taken away or changed, and that has been put right.
@@ -310,7 +331,9 @@ impl Report {
 /// so it says nothing of what fails; the fault is told by whoever looks at the node next.
 pub fn release(addresses: &[IpAddr]) {
     if let Ok(iptables) = iptables::Iptables::find() {
-        let _ = iptables.holding(addresses).down();
+        let mut iptables = iptables.holding(addresses);
+        let _ = iptables.down();
+        let _ = iptables.leave();
     }
 }
 

@@ -13,11 +13,12 @@
 //! **Failures** (RFC 9520) are remembered per question: [`FAILURE_TTL`], doubling to [`FAILURE_TTL_MAX`].
 //! SERVFAIL, REFUSED and the like from all upstreams of a zone are failures, and so is silence.
 //!
-//! **Prefetch**: an entry that is in use is asked for again in the last tenth of its time
-//! ([`crate::cache`]), by a flight that nobody waits for.
+//! **Prefetch**: an entry that is in use is asked for again shortly before its time is over
+//! ([`crate::cache::prefetch`]), by a flight that nobody waits for.
 
 pub mod flights;
 pub mod reply;
+pub mod times;
 pub mod traffic;
 pub mod zones;
 
@@ -34,9 +35,10 @@ use tokio::time::Instant;
 use tracing::debug;
 
 pub use reply::{ReplyTo, Waiter};
+pub use times::{OwnTimes, Times};
 pub use zones::{Route, Routes, Snapshot, Zone, ZoneCounters};
 
-use crate::cache::{Cache, Entry, FailureTimes, Key};
+use crate::cache::{Cache, Entry, Key};
 use crate::clock::Now;
 use crate::count::{Counter, Gauge};
 use crate::limit::Limit;
@@ -205,7 +207,7 @@ impl Resolver {
             Joined::First => self.take_off(miss),
             Joined::Waits => zone.coalesced.bump(),
             Joined::Overdue(waiter, entry) => {
-                self.desk.borrow_mut().answer(&waiter, Outcome::Stale(&entry), self.manner(now));
+                self.desk.borrow_mut().answer(&waiter, Outcome::Stale(&entry), miss.manner(now));
             }
             Joined::NoFlight(waiter) => {
                 self.counters.flights_limit.bump();
@@ -245,10 +247,8 @@ impl Resolver {
 
     /// One flight, from start to end.
     async fn fly(self: Rc<Self>, miss: Miss) {
-        let (deadline, stale_after) = {
-            let settings = &self.routes.borrow().snapshot.resolve;
-            (settings.deadline, settings.stale_after)
-        };
+        let deadline = self.routes.borrow().snapshot.resolve.deadline;
+        let stale_after = miss.route.times.stale_after;
         if miss.route.group.is_out() {
             self.counters.all_out.bump();
         }
@@ -282,7 +282,7 @@ impl Resolver {
         // Its time may have run out since the flight began.
         if stale.is_usable(now) {
             let waiters = self.flights.borrow_mut().overdue(&miss.key, stale);
-            self.answer_all(&waiters, Outcome::Stale(stale), now);
+            self.answer_all(&waiters, Outcome::Stale(stale), miss.manner(now));
         }
     }
 
@@ -306,23 +306,22 @@ impl Resolver {
         if answer::is_answer(entry.rcode()) {
             // A part of an answer is for who asked now: it neither is kept nor drives out what is.
             if !entry.is_truncated() {
-                self.cache.store(&miss.key, Arc::clone(&entry));
+                self.cache.store(&miss.key, Arc::clone(&entry), &miss.route.rules);
             }
-            return self.answer_all(&waiters, Outcome::Fresh(&entry), now);
+            return self.answer_all(&waiters, Outcome::Fresh(&entry), miss.manner(now));
         }
         // A limit of our own says nothing about the question.
         if !limited {
-            self.cache.fail(&miss.key, Arc::clone(&entry), self.failure_times(), now);
+            self.cache.fail(&miss.key, Arc::clone(&entry), miss.route.times.failures, now);
         }
         let outcome = match &miss.stale {
             Some(stale) if stale.is_usable(now) => Outcome::Stale(stale),
             _ => Outcome::Fresh(&entry),
         };
-        self.answer_all(&waiters, outcome, now);
+        self.answer_all(&waiters, outcome, miss.manner(now));
     }
 
-    fn answer_all(&self, waiters: &[Waiter], outcome: Outcome<'_>, now: Now) {
-        let manner = self.manner(now);
+    fn answer_all(&self, waiters: &[Waiter], outcome: Outcome<'_>, manner: Manner) {
         let mut desk = self.desk.borrow_mut();
         for waiter in waiters {
             desk.answer(waiter, outcome, manner);
@@ -331,29 +330,19 @@ impl Resolver {
 
     /// A limit is reached: stale data if there is some, or SERVFAIL.
     fn turn_away(&self, miss: &Miss, waiter: &Waiter, now: Now) {
-        let manner = self.manner(now);
         let mut desk = self.desk.borrow_mut();
         match miss.stale.as_ref().filter(|stale| stale.is_usable(now)) {
-            Some(stale) => desk.answer(waiter, Outcome::Stale(stale), manner),
+            Some(stale) => desk.answer(waiter, Outcome::Stale(stale), miss.manner(now)),
             None => desk.refuse(waiter, extended_error::OTHER, now),
-        }
-    }
-
-    fn manner(&self, now: Now) -> Manner {
-        Manner { now, stale_ttl: self.routes.borrow().stale_ttl() }
-    }
-
-    fn failure_times(&self) -> FailureTimes {
-        let settings = &self.routes.borrow().snapshot.resolve;
-        FailureTimes {
-            first: settings.failure_ttl,
-            longest: settings.failure_ttl_max,
-            with_stale: settings.stale_retry,
         }
     }
 }
 
 impl Miss {
+    fn manner(&self, now: Now) -> Manner {
+        Manner { now, stale_ttl: self.route.times.stale_ttl }
+    }
+
     /// The question in wire format.
     fn question(&self) -> Vec<u8> {
         let Ask { name, rtype, class, .. } = &self.ask;

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::cache;
 use crate::count::{Counter, Gauge, Histogram};
 use crate::limit::Limit;
-use crate::resolve;
+use crate::resolve::{self, OwnTimes, Times};
 use crate::upstream::outage::Outage;
 use crate::upstream::{self, Group, Member, Policy, Server, Upstreams};
 use crate::wire::name;
@@ -48,6 +48,8 @@ pub struct Zone {
     pub policy: Policy,
     /// How its answers are kept.
     pub rules: cache::Rules,
+    /// Its own times.
+    pub times: OwnTimes,
     /// Its counters, one block per worker and listener: `counters[worker][i]` is for `listeners[i]`.
     pub counters: Vec<Vec<Arc<ZoneCounters>>>,
     /// Whether nobody answers for it, as all workers say it.
@@ -160,6 +162,8 @@ pub struct Route {
     name: Box<[u8]>,
     /// How its answers are kept.
     pub rules: cache::Rules,
+    /// How long stale data and failures count.
+    pub times: Times,
     /// Whom to ask.
     pub group: Group,
     /// This worker's counters.
@@ -240,6 +244,7 @@ impl Routes {
                     id: zone.id,
                     name: zone.name.clone(),
                     rules: zone.rules.clone(),
+                    times: zone.times.over(&snapshot.resolve),
                     group: group.clone(),
                     counters: Arc::clone(counters),
                     title: zone.title(),
@@ -253,11 +258,6 @@ impl Routes {
     /// What the clients of a listener see.
     pub fn view(&self, listener: usize) -> &View {
         self.views.get(listener).unwrap_or(&self.nothing)
-    }
-
-    /// The TTL of stale data, in seconds.
-    pub fn stale_ttl(&self) -> u32 {
-        u32::try_from(self.snapshot.resolve.stale_ttl.as_secs()).unwrap_or(u32::MAX)
     }
 }
 

@@ -198,6 +198,7 @@ impl Registry {
             pods: pods_at,
             policy: zone.policy,
             rules: zone.rules.clone(),
+            times: zone.times,
             counters: known.counters.clone(),
             services: Arc::clone(&known.services),
             outage: Arc::clone(&known.outage),

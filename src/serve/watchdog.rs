@@ -4,31 +4,39 @@
 //! its sockets and rules go, and pods reach the cluster DNS.
 //!
 //! - It runs on a thread of its own, with an event loop of its own: **outside** of the serving threads. It asks each
-//!   address over UDP, as clients do; these answers also keep the node's rules awake when no client asks.
+//!   address as clients do: over UDP with every beat, which also keeps the node's rules awake when no client asks, and
+//!   over TCP with every sixth.
+//! - Questions that are lost in a flood speak against nobody who answers others meanwhile ([`Door`]).
 //! - Each worker has a [`Pulse`] that its event loop must take: **inside**. The kernel spreads queries over the
 //!   workers, so one worker that hangs would show as every second query lost.
 //! - It never asks an upstream: when these are down, our expired answers are what keeps the node alive.
 //! - It counts beats, not time: a process that was stopped and goes on (SIGSTOP, a frozen cgroup, a suspended
 //!   machine) has missed none.
 //! - It goes to sleep when the rules are gone at the end: what drains then answers nobody new, and need not hurry.
-//! - systemd's watchdog (sd_watchdog_enabled(3)) is fed by each beat that found all well.
+//! - systemd's watchdog ([`manager`](super::manager)) is fed by each beat that found all well. Where it wants to be fed,
+//!   a process without a node has a watchdog, too.
 
 use std::net::SocketAddr;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, error};
 
-use crate::telemetry::health;
+use super::door::Door;
+use super::manager::{Manager, State};
+use crate::listen::Served;
+use crate::telemetry::health::{self, Protocol};
 
 /// The pause between two beats; well below the time that one answer keeps the rules awake.
 pub const BEAT: Duration = Duration::from_millis(500);
+
+/// How many beats there are from one connection to the next: each costs two wake-ups more than a datagram, and an entry
+/// of the kernel's for a minute. One that fails is followed by another with the next beat.
+const TCP_EVERY: u64 = 6;
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -60,8 +68,8 @@ impl Pulse {
 
 /// What is watched, and what happens at the end.
 pub struct Watched {
-    /// The addresses that are asked.
-    pub addresses: Vec<SocketAddr>,
+    /// The addresses that are asked, and what each worker does there.
+    pub addresses: Vec<(SocketAddr, Vec<Arc<Served>>)>,
     /// The mark on the questions; see [`health`].
     pub mark: Option<u32>,
     /// The event loops, by number.
@@ -103,75 +111,58 @@ pub fn start(watched: Watched) -> std::io::Result<Watchdog> {
 
 /// Watches until something is over, and says what; nothing if it is to sleep.
 async fn watch(watched: &Watched, asleep: &AtomicBool) -> Option<String> {
-    let manager = Manager::of_the_environment();
+    let manager = Manager::with_a_watchdog();
     let bound = beats(watched.bound);
-    let mut silent = vec![0; watched.addresses.len()];
+    let mut doors: Vec<Door> = watched
+        .addresses
+        .iter()
+        .flat_map(|(address, served)| {
+            [Protocol::Udp, Protocol::Tcp].map(|protocol| Door::new(*address, protocol, served))
+        })
+        .collect();
     let mut beat = interval_at(Instant::now() + BEAT, BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    for number in 0_u64.. {
         beat.tick().await;
         let missed: Vec<u32> = watched.pulses.iter().map(|pulse| pulse.give()).collect();
-        let answers = health::ask_over_udp(&watched.addresses, watched.mark, PATIENCE).await;
+        let due = doors.iter_mut().filter(|door| is_due(door, number));
+        join_all(due.map(|door| knock(door, watched.mark))).await;
         if asleep.load(Relaxed) {
             return None;
         }
-        for (index, (answer, silent)) in answers.iter().zip(&mut silent).enumerate() {
-            *silent = if answer.is_ok() { 0 } else { *silent + 1 };
-            if let Err(why) = answer {
-                debug!("the watchdog's question: {why}");
-            }
-            if *silent >= bound {
-                let address = watched.addresses[index];
-                let bound = watched.bound;
-                return Some(format!("{address} has not answered our own questions for {bound:?}"));
-            }
+        if let Some(why) = doors.iter().find_map(|door| door.verdict(bound, watched.bound)) {
+            return Some(why);
         }
         if let Some(worker) = missed.iter().position(|&missed| missed >= bound) {
             return Some(format!("worker {worker} has not turned for {:?}", watched.bound));
         }
         if let Some(manager) = &manager
-            && silent.iter().chain(&missed).all(|&n| n == 0)
+            && missed.iter().all(|&missed| missed == 0)
+            && doors.iter().all(Door::is_well)
         {
-            manager.feed();
+            manager.tell(State::Well);
         }
     }
+    None
+}
+
+/// Whether this beat brings a question here.
+fn is_due(door: &Door, number: u64) -> bool {
+    door.protocol == Protocol::Udp || number.is_multiple_of(TCP_EVERY) || door.is_in_doubt()
+}
+
+/// Asks once.
+async fn knock(door: &mut Door, mark: Option<u32>) {
+    let answer = health::ask_once(door.address, door.protocol, mark, PATIENCE).await;
+    if let Err(why) = &answer {
+        debug!("the watchdog's question: {why}");
+    }
+    door.note(answer.is_ok());
 }
 
 /// A time in beats, at least two: one may be lost to bad luck.
 fn beats(time: Duration) -> u32 {
     u32::try_from(time.as_millis() / BEAT.as_millis()).unwrap_or(u32::MAX).max(2)
-}
-
-/// The service manager's socket (sd_notify(3)).
-struct Manager(UnixDatagram);
-
-impl Manager {
-    /// The one that the environment names, if it wants to be fed by this process.
-    fn of_the_environment() -> Option<Self> {
-        let variable = |name| std::env::var(name).ok();
-        variable("WATCHDOG_USEC")?;
-        if variable("WATCHDOG_PID").is_some_and(|pid| pid != std::process::id().to_string()) {
-            return None;
-        }
-        Self::at(&variable("NOTIFY_SOCKET")?)
-    }
-
-    /// The one at this path; an abstract one begins with `@`.
-    fn at(path: &str) -> Option<Self> {
-        let socket = UnixDatagram::unbound().ok()?;
-        let address = match path.strip_prefix('@') {
-            Some(name) => UnixAddr::from_abstract_name(name),
-            None => UnixAddr::from_pathname(Path::new(path)),
-        };
-        socket.connect_addr(&address.ok()?).ok()?;
-        socket.set_nonblocking(true).ok()?;
-        Some(Self(socket))
-    }
-
-    fn feed(&self) {
-        // A manager that does not listen will say so itself, by ending us.
-        let _ = self.0.send(b"WATCHDOG=1");
-    }
 }
 
 #[cfg(test)]
@@ -189,7 +180,9 @@ mod tests {
             .block_on(test)
     }
 
-    fn watched(addresses: Vec<SocketAddr>, pulses: Vec<Arc<Pulse>>) -> Watched {
+    /// One worker at each address.
+    fn watched(addresses: &[SocketAddr], pulses: Vec<Arc<Pulse>>) -> Watched {
+        let addresses = addresses.iter().map(|&address| (address, vec![Arc::default()])).collect();
         Watched { addresses, mark: None, pulses, bound: Duration::from_secs(2), last_deed: Box::new(|| ()) }
     }
 
@@ -197,14 +190,14 @@ mod tests {
     fn a_loop_that_turns_is_left_alone_and_one_that_hangs_is_named() {
         let (turning, hanging) = (Arc::new(Pulse::default()), Arc::new(Pulse::default()));
         run(async {
-            let well = watched(Vec::new(), vec![Arc::clone(&turning)]);
+            let well = watched(&[], vec![Arc::clone(&turning)]);
             let taking = Arc::clone(&turning);
             tokio::select! {
                 why = watch(&well, &AWAKE) => panic!("{why:?}"),
                 () = taking.take() => unreachable!("it never ends"),
                 () = tokio::time::sleep(Duration::from_secs(60)) => {}
             }
-            let ill = watched(Vec::new(), vec![Arc::clone(&turning), Arc::clone(&hanging)]);
+            let ill = watched(&[], vec![Arc::clone(&turning), Arc::clone(&hanging)]);
             let why = tokio::select! {
                 why = watch(&ill, &AWAKE) => why,
                 () = turning.take() => unreachable!("it never ends"),
@@ -216,7 +209,7 @@ mod tests {
     #[test]
     fn asleep_it_minds_nothing() {
         let asleep = AtomicBool::new(false);
-        let hanging = watched(Vec::new(), vec![Arc::new(Pulse::default())]);
+        let hanging = watched(&[], vec![Arc::new(Pulse::default())]);
         run(async {
             let tired = async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -230,26 +223,62 @@ mod tests {
         });
     }
 
+    /// A UDP and a TCP socket at one port, which nobody reads.
+    fn silent() -> (std::net::UdpSocket, std::net::TcpListener, SocketAddr) {
+        loop {
+            let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = tcp.local_addr().unwrap();
+            if let Ok(udp) = std::net::UdpSocket::bind(address) {
+                return (udp, tcp, address);
+            }
+        }
+    }
+
     #[test]
     fn a_listener_that_is_silent_is_named_after_the_bound() {
-        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = silent.local_addr().unwrap();
+        let (_udp, _tcp, address) = silent();
         run(async {
             let before = Instant::now();
-            let why = watch(&watched(vec![address], Vec::new()), &AWAKE).await.unwrap();
-            assert_eq!(why, format!("{address} has not answered our own questions for 2s"));
+            let why = watch(&watched(&[address], Vec::new()), &AWAKE).await.unwrap();
+            assert_eq!(why, format!("{address} has not answered our own questions over UDP for 2s"));
             assert!(before.elapsed() >= Duration::from_millis(1500), "{:?}", before.elapsed());
         });
     }
 
     #[test]
-    fn the_service_manager_is_fed_at_its_socket() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        Manager::at(path.to_str().unwrap()).unwrap().feed();
-        let mut buffer = [0; 32];
-        let length = socket.recv(&mut buffer).unwrap();
-        assert_eq!(&buffer[..length], b"WATCHDOG=1");
+    fn connections_that_nobody_accepts_are_noticed_although_datagrams_are_answered() {
+        let (udp, _tcp, address) = silent();
+        udp.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        std::thread::spawn(move || {
+            let mut query = [0; 512];
+            while let Ok((length, from)) = udp.recv_from(&mut query) {
+                query[2] |= 0x80; // QR
+                let _ = udp.send_to(&query[..length], from);
+            }
+        });
+        // In real time: the answers come from a thread of their own.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let why = runtime.block_on(async { watch(&watched(&[address], Vec::new()), &AWAKE).await });
+        assert_eq!(why.unwrap(), format!("{address} has not answered our own questions over TCP for 2s"));
+    }
+
+    #[test]
+    fn a_flood_in_which_our_questions_are_lost_ends_nobody_who_answers_others() {
+        let (_udp, _tcp, address) = silent();
+        let watched = watched(&[address], Vec::new());
+        let served = Arc::clone(&watched.addresses[0].1[0]);
+        run(async {
+            let busy = async {
+                for _ in 0..600 {
+                    served.answers.add(64);
+                    served.connections.bump();
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            tokio::select! {
+                why = watch(&watched, &AWAKE) => panic!("{why:?}"),
+                () = busy => {}
+            }
+        });
     }
 }

@@ -13,11 +13,11 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
 
 use crate::cache::Cache;
-use crate::listen;
 use crate::listen::bind::Sockets;
 use crate::listen::front::Front;
 use crate::listen::tcp::Clients;
 use crate::listen::udp::Listener;
+use crate::listen::{self, Served};
 use crate::resolve::{self, Resolver, Snapshot};
 
 use super::watchdog::Pulse;
@@ -33,8 +33,8 @@ pub struct Parts {
     pub index: usize,
     /// How many there are.
     pub count: usize,
-    /// Its sockets, a pair an address.
-    pub sockets: Vec<Sockets>,
+    /// Its sockets, a pair an address, and where it tells what it does at that address.
+    pub sockets: Vec<(Sockets, Arc<Served>)>,
     /// The answers that all share.
     pub cache: Arc<Cache>,
     /// Where reloads appear.
@@ -113,11 +113,12 @@ async fn serve(
         Rc::new(Front { resolver: Rc::clone(&resolver), settings: parts.settings, counters: parts.listen });
     let clients = Clients::new(Rc::clone(&front), parts.count);
     let mut acceptors = Vec::new();
-    let listening = parts.sockets.into_iter().enumerate().try_for_each(|(number, Sockets { udp, tcp })| {
-        let mut listener = Listener::new(Rc::clone(&front), udp, number)?;
+    let listening = parts.sockets.into_iter().enumerate().try_for_each(|(number, (sockets, served))| {
+        let Sockets { udp, tcp } = sockets;
+        let mut listener = Listener::new(Rc::clone(&front), udp, number, Arc::clone(&served))?;
         spawn_local(async move { listener.serve().await });
         let tcp = TcpListener::from_std(tcp)?;
-        acceptors.push(spawn_local(Rc::clone(&clients).serve(tcp, number)));
+        acceptors.push(spawn_local(Rc::clone(&clients).serve(tcp, number, served)));
         Ok(())
     });
     let failed = listening.is_err();

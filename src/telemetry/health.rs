@@ -7,6 +7,7 @@
 //! On a node, a packet filter may send questions to our addresses elsewhere while we do not answer. Ours carry a mark
 //! (SO_MARK, socket(7)) by which its rows know them, so that nobody but ourselves answers.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -37,19 +38,35 @@ pub async fn ask_ourselves(addresses: &[SocketAddr], mark: Option<u32>) -> Resul
     if failures.is_empty() { Ok(()) } else { Err(failures) }
 }
 
-/// Asks ourselves over UDP alone; done after `patience`. What each address said, in their order.
-pub async fn ask_over_udp(
-    addresses: &[SocketAddr],
-    mark: Option<u32>,
-    patience: Duration,
-) -> Vec<Result<(), String>> {
-    join_all(addresses.iter().map(|&a| ask(reachable(a), Protocol::Udp, mark, patience))).await
+/// How a question is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// In a datagram.
+    Udp,
+    /// On a connection of its own.
+    Tcp,
 }
 
-#[derive(Clone, Copy)]
-enum Protocol {
-    Udp,
-    Tcp,
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        })
+    }
+}
+
+/// Asks ourselves once, at one address; done after `patience`.
+///
+/// # Errors
+/// Who failed, and how.
+pub async fn ask_once(
+    address: SocketAddr,
+    protocol: Protocol,
+    mark: Option<u32>,
+    patience: Duration,
+) -> Result<(), String> {
+    ask(reachable(address), protocol, mark, patience).await
 }
 
 /// Where to ask for a listener: itself, or loopback for a wildcard.
@@ -70,10 +87,7 @@ async fn ask(
     mark: Option<u32>,
     patience: Duration,
 ) -> Result<(), String> {
-    let name = match protocol {
-        Protocol::Udp => "udp",
-        Protocol::Tcp => "tcp",
-    };
+    let name = protocol.to_string().to_lowercase();
     let (id, query) = question().map_err(|e| format!("{address}/{name}: no question could be made: {e}"))?;
     let exchange = async {
         match protocol {

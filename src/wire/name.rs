@@ -73,6 +73,41 @@ fn labels(message: &[u8], at: usize) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Appends the name at `at` to `out` without pointers; gives where it ends in the message.
+///
+/// # Errors
+/// As [`end`]; also a name that is too long when its pointers are followed, or has too many of them.
+pub fn expand(message: &[u8], at: usize, out: &mut Vec<u8>) -> Result<usize, Malformed> {
+    let end = end(message, at)?;
+    let (start, mut i, mut hops) = (out.len(), at, 0);
+    loop {
+        match *message.get(i).ok_or(Malformed)? {
+            0 => break,
+            len @ 1..=63 => {
+                let next = i + 1 + usize::from(len);
+                out.extend_from_slice(message.get(i..next).ok_or(Malformed)?);
+                i = next;
+            }
+            high @ POINTER.. => {
+                let target =
+                    usize::from(high & !POINTER) << 8 | usize::from(*message.get(i + 1).ok_or(Malformed)?);
+                hops += 1;
+                if target >= i || hops > HOPS {
+                    return Err(Malformed);
+                }
+                i = target;
+            }
+            _ => return Err(Malformed),
+        }
+        // Room for the last zero byte is needed too.
+        if out.len() - start >= MAX {
+            return Err(Malformed);
+        }
+    }
+    out.push(0);
+    Ok(end)
+}
+
 /// Whether the names at `a` and `b` of one message are the same, letter case aside (RFC 4343).
 pub fn same(message: &[u8], a: usize, b: usize) -> bool {
     let (mut a_labels, mut b_labels) = (labels(message, a), labels(message, b));
@@ -157,6 +192,21 @@ mod tests {
         let message = b"\x03WWW\x02ab\0\x03www\xc0\x04\x03wwx\xc0\x04";
         assert!(same(message, 0, 8));
         assert!(!same(message, 0, 14));
+    }
+
+    #[test]
+    fn a_name_is_copied_out_with_its_pointers_followed() {
+        let message = b"\x03WWW\x02ab\0\x03www\xc0\x04\xc0\x08";
+        let mut out = vec![7];
+        assert_eq!(expand(message, 8, &mut out), Ok(14));
+        assert_eq!(out, b"\x07\x03www\x02ab\0");
+        out.clear();
+        assert_eq!(expand(message, 14, &mut out), Ok(16));
+        assert_eq!(out, b"\x03www\x02ab\0");
+        let mut long = b"\x01a".repeat(200);
+        long.extend_from_slice(&[POINTER, 0]);
+        let end = long.len() - 2;
+        assert_eq!(expand(&long, end, &mut out), Err(Malformed));
     }
 
     #[test]

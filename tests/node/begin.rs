@@ -105,7 +105,7 @@ struct Program(Child);
 
 impl Program {
     fn start(arguments: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sidestep"));
+        let mut command = Command::new(crate::program::sidestep());
         command.args(["--link", "bridge"]).args(arguments.split(' '));
         Self(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
     }

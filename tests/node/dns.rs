@@ -21,6 +21,9 @@ pub const SERVICE: &str = "dns-pods.kube-system.svc.cluster.local";
 pub const PODS: [&str; 4] = ["10.2.0.2", "10.2.0.3", "fd02::2", "fd02::3"];
 /// A Service's addresses, which kube-proxy translates to the servers'.
 pub const SERVICE_IPS: [&str; 2] = ["10.96.0.10", "fd96::10"];
+/// A name that the servers take [`SLOWNESS`] to answer.
+pub const SLOW: &str = "slow.cluster.local";
+const SLOWNESS: Duration = Duration::from_millis(2500);
 pub const A: u16 = 1;
 /// Its answer is large: 60,000 bytes.
 pub const TXT: u16 = 16;
@@ -88,6 +91,9 @@ fn serve(mut client: TcpStream, ends: &AtomicBool) -> Option<()> {
             Err(_) => break,
         }
         while let Some(length) = framed(&bytes) {
+            if bytes[14..].starts_with(b"\x04slow") {
+                sleep(SLOWNESS);
+            }
             client.write_all(&frame(&answer(&bytes[2..length]))).ok()?;
             bytes.drain(..length);
         }
@@ -183,12 +189,17 @@ pub fn look_up_tcp(server: &str, name: &str, patience: Duration) -> Option<Who> 
 /// Asks once more on a connection.
 pub fn on_connection(connection: &mut TcpStream, name: &str, rtype: u16, patience: Duration) -> Option<Who> {
     connection.set_read_timeout(Some(patience)).unwrap();
-    connection.write_all(&frame(&query(name, rtype))).ok()?;
+    send_on(connection, name, rtype).ok()?;
     let mut length = [0; 2];
     connection.read_exact(&mut length).ok()?;
     let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
     connection.read_exact(&mut reply).ok()?;
     who(&reply)
+}
+
+/// Asks on a connection, and reads nothing.
+pub fn send_on(connection: &mut TcpStream, name: &str, rtype: u16) -> io::Result<()> {
+    connection.write_all(&frame(&query(name, rtype)))
 }
 
 fn send(server: SocketAddr, name: &str) -> io::Result<UdpSocket> {

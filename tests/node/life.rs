@@ -1,7 +1,9 @@
 //! The whole program on a node: what its clients and its upstreams leave in connection tracking.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -78,6 +80,45 @@ fn the_same_with_iptables_of_both_variants() {
         no_entry_but_one_for_each_connection(&world);
         assert_eq!(program.end(Signal::TERM).code(), Some(0));
     }
+}
+
+/// What HTTP says on the node.
+fn page(world: &World, path: &'static str) -> String {
+    world.network.node.run(move || {
+        let mut stream = TcpStream::connect("127.0.0.1:9353").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
+    })
+}
+
+#[test]
+fn a_family_whose_iptables_is_missing_is_said_and_counted_and_the_other_has_its_rules() {
+    let _turn = super::turn();
+    let world = World::new();
+    let folder = Folder::of("nft");
+    for program in ["", "-save", "-restore"] {
+        std::fs::remove_file(Path::new(folder.path()).join(format!("ip6tables-nft{program}"))).unwrap();
+    }
+    let mut command = World::command(&World::flags());
+    command.args(["--firewall=iptables", "--http=127.0.0.1:9353"]).env("PATH", folder.path());
+    let mut program = world.up(command);
+    let log = program.log();
+    assert_eq!(log.matches("fd00:53::10: no rules, so queries there are tracked").count(), 1, "{log}");
+    let metrics = page(&world, "/metrics");
+    assert!(metrics.contains("setup_errors_total{errortype=\"iptables\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("sidestep_node_rules 1\n"), "{metrics}");
+    world.network.node.run(|| drop(sh("conntrack -F 2>/dev/null")));
+    world.network.pod.run(|| {
+        for address in [V4, V6] {
+            assert_eq!(look_up(address, "n.cluster.local", PATIENCE), Some(Who::Sidestep), "{address}");
+        }
+    });
+    let tracked = world.network.node.run(tracked);
+    assert!(tracked.iter().all(|entry| entry.contains(V6)), "{tracked:?}");
+    assert_eq!(program.end(Signal::TERM).code(), Some(0));
+    assert!(!program.log().contains("ERROR"), "{}", program.log());
 }
 
 #[test]

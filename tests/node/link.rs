@@ -77,7 +77,7 @@ fn auto_is_a_dummy_or_else_a_bridge() {
         let shown = ip(&format!("-d link show dev {NAME}"));
         assert!(shown.contains(if expected == LinkKind::Dummy { "dummy" } else { "bridge" }), "{shown}");
         assert_stands(NAME);
-        assert_eq!(link.up().unwrap(), Up { kind: expected, done: vec![], missing: vec![] });
+        assert_eq!(link.up().unwrap(), Up { kind: expected, done: vec![] });
         assert_eq!(link.check().unwrap(), []);
     });
 }
@@ -122,6 +122,19 @@ fn a_tun_goes_with_its_process() {
         assert_stands(NAME);
         drop(link);
         assert!(try_ip(&format!("link show dev {NAME}")).is_err());
+    });
+}
+
+#[test]
+fn without_a_link_of_ours_the_addresses_must_be_there() {
+    alone(|| {
+        let said = ["169.254.20.10, fd00:10::10", "--link none", "ip address add fd00:10::10/128 dev lo"];
+        fault(link(LinkKind::None).up(), &said);
+        ip("address add 169.254.20.10/32 dev lo");
+        let fault = link(LinkKind::None).up().unwrap_err();
+        assert!(!fault.what.contains("169.254.20.10"), "{fault}");
+        ip("-6 route add local fd00:10::/64 dev lo");
+        assert_eq!(link(LinkKind::None).up().unwrap(), Up { kind: LinkKind::None, done: vec![] });
     });
 }
 
@@ -328,8 +341,8 @@ fn an_address_that_another_interface_holds_names_the_interface() {
             );
         }
         assert!(try_ip(&format!("link show dev {NAME}")).is_err(), "found before anything was made");
-        let up = link(LinkKind::None).up().unwrap();
-        assert_eq!((up.kind, up.missing), (LinkKind::None, vec![addresses()[1]]));
+        let what = link(LinkKind::None).up().unwrap_err().what;
+        assert!(what.contains("no interface has fd00:10::10,"), "it may stand anywhere: {what}");
         ips("link set far name kube-ipvs0");
         fault(link(LinkKind::Bridge).up(), &["kube-ipvs0", "IPVS"]);
     });
@@ -390,6 +403,32 @@ fn addresses_of_an_earlier_configuration_go_at_the_start_and_not_while_we_run() 
             assert!(shown(carrier).contains(&"192.0.2.7/32".to_owned()));
             ips(&format!("address del 192.0.2.7/32 dev {carrier}"));
         }
+    });
+}
+
+/// What is there carries what clients live by: it is given up only for something that can be had.
+#[test]
+fn a_link_stays_if_the_type_that_is_wanted_cannot_be_had() {
+    alone(|| {
+        up(LinkKind::Bridge);
+        let index = || ip(&format!("-o link show dev {NAME}")).split(':').next().unwrap().to_owned();
+        let before = index();
+        if !has_dummy() {
+            fault(link(LinkKind::Dummy).up(), &[NAME, "a dummy", "--link auto"]);
+        }
+        // No tun: there is no device, or no right to it.
+        let busy = "mount --bind /dev/null /dev/net/tun";
+        let held = std::process::Command::new("unshare")
+            .args(["-m", "sh", "-ec", &format!("{busy}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_sidestep")])
+            .args(["--node-address=169.254.20.10", "--upstream=tcp://127.0.0.1:9", "--link=tun"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(held.stderr).unwrap();
+        assert_eq!(held.status.code(), Some(1), "{said}");
+        assert!(said.contains("cannot make link nodelocaldns, a tun"), "{said}");
+        assert_eq!(index(), before, "the same link");
+        assert_stands(NAME);
+        assert!(try_ip("link show dev sidestep-trial").is_err(), "nothing is left of the try");
     });
 }
 

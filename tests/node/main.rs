@@ -1,6 +1,9 @@
 //! What sidestep does to a node: links, addresses and packet-filter rows, put up in network namespaces of the tests'
 //! own and looked at with the tools that an operator has. Not part of `cargo test`: `just test-real` runs it.
 //!
+//! As nobody in a user namespace (`unshare -Urn`) all of them run too, but those in `needs_root`: there, the test and a
+//! copy of the program must lie in a folder that everybody may read, and `SIDESTEP_PROGRAM` names the copy.
+//!
 //! It needs root, iproute2, nftables, iptables (both variants) and conntrack. Nothing is ever skipped: what is missing
 //! is a failure that says how to install it. What this kernel lacks is tested as lacking.
 //!
@@ -17,6 +20,9 @@
 //! | `deaths` | killed, aborted, stopped, restarted, robbed: how many lookups are lost |
 //! | `upstream` | its own connections, untracked beside pods that ask the Service; a server that is cut off |
 //! | `order` | starts that must fail and touch nothing; ends, teardown, the watchdog |
+//! | `watchdog` | what it ends, and what it lets live |
+//! | `drain` | what a stop owes to those who have asked |
+//! | `needs_root` | what cannot be tested in a user namespace, and why |
 //! | `program`, `dns` | the program as a process; servers of the cluster DNS and clients that count |
 //! | `conntrack` | connection tracking as we read it, beside what `conntrack` says |
 //! | `network` | a node, a pod and a cluster DNS, each in a namespace, with servers that say who they are |
@@ -29,6 +35,7 @@ mod conntrack;
 mod deaths;
 mod dns;
 mod doctor;
+mod drain;
 mod iptables;
 mod life;
 mod link;
@@ -36,6 +43,7 @@ mod link;
 #[allow(dead_code, reason = "other test binaries use the rest")]
 mod message;
 mod namespace;
+mod needs_root;
 mod network;
 mod nftables;
 mod order;
@@ -43,6 +51,7 @@ mod pods;
 mod program;
 mod untracked;
 mod upstream;
+mod watchdog;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

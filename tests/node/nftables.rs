@@ -357,6 +357,8 @@ fn our_rows_in_others_chains_do_not_pile_up_and_go_with_us() {
         ours.up(&plan()).unwrap();
         assert_eq!(sh("iptables-nft -S").matches("NodeLocal").count(), 2);
         ours.down().unwrap();
+        assert_eq!(sh("iptables-nft -S").matches("NodeLocal").count(), 2, "the last answers need them");
+        ours.leave().unwrap();
         let left = sh("iptables-nft -S");
         assert!(
             !left.contains("NodeLocal") && left.contains("--dport 22") && left.contains("--dport 23"),

@@ -108,7 +108,7 @@ fn a_small_limit_of_descriptors_and_a_run_that_is_read_only_do_no_harm() {
     for script in [
         "ulimit -n 64; exec \"$@\"",
         "ulimit -n 256; exec \"$@\"",
-        "exec unshare -m sh -ec 'mount --bind /run /run; mount -o remount,bind,ro /run; ! touch /run/x 2>/dev/null; exec \"$@\"' sh \"$@\"",
+        "exec unshare -m sh -ec 'mount -t tmpfs -o ro none /run; ! touch /run/x 2>/dev/null; exec \"$@\"' sh \"$@\"",
     ] {
         let mut program = world.up(World::within(script));
         let asks = |who: Who| {
@@ -123,6 +123,32 @@ fn a_small_limit_of_descriptors_and_a_run_that_is_read_only_do_no_harm() {
         program.end(Signal::KILL);
         asks(Who::Cluster);
     }
+}
+
+/// What it asks for is enough for UDP, whatever else comes.
+#[test]
+fn too_small_a_limit_of_descriptors_is_said_with_the_one_that_will_do() {
+    let _turn = super::turn();
+    let world = World::new();
+    let limited = |limit: u64| World::within(&format!("ulimit -n {limit}; exec \"$@\" --workers 2"));
+    refuses(
+        &world,
+        limited(24),
+        &["limit of open files is 24", "need at least", "ulimit -n", "LimitNOFILE="],
+    );
+    let mut program = world.spawn(limited(24));
+    program.ended();
+    let said = program.log();
+    let needed = said.split("need at least ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    refuses(&world, limited(needed - 1), &["need at least"]);
+    let program = world.up(limited(needed));
+    world.network.pod.run(|| {
+        for i in 0..200 {
+            let name = format!("n{i}.cluster.local");
+            assert_eq!(look_up(V4, &name, PATIENCE), Some(Who::Sidestep), "lookup {i}");
+        }
+    });
+    assert!(!program.log().contains("Too many open files"), "{}", program.log());
 }
 
 #[test]

@@ -13,8 +13,12 @@ use super::dns::{ClusterDns, PODS};
 use super::namespace::{Namespace, ip};
 use super::network::{Network, V4, V6, sh};
 
-/// The program under test.
-pub const SIDESTEP: &str = env!("CARGO_BIN_EXE_sidestep");
+/// The program under test, or a copy of it that `SIDESTEP_PROGRAM` names, for those who may not look into the folder
+/// where it was built.
+pub fn sidestep() -> PathBuf {
+    std::env::var_os("SIDESTEP_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_sidestep").into(), PathBuf::from)
+}
+
 /// The link that it makes.
 pub const LINK: &str = "nodelocaldns";
 /// How long a start, an end or a log line may take.
@@ -67,7 +71,7 @@ END");
 
     /// The program with these flags.
     pub fn command(flags: &[String]) -> Command {
-        let mut command = Command::new(SIDESTEP);
+        let mut command = Command::new(sidestep());
         command.arg("run").args(flags);
         command
     }
@@ -75,7 +79,7 @@ END");
     /// Another program, which ends up as ours with the usual flags: `"$@"` in the script.
     pub fn within(script: &str) -> Command {
         let mut command = Command::new("sh");
-        command.args(["-ec", script, "sh", SIDESTEP, "run"]).args(Self::flags());
+        command.args(["-ec", script, "sh"]).arg(sidestep()).arg("run").args(Self::flags());
         command
     }
 
@@ -108,7 +112,7 @@ END");
 
     /// `sidestep teardown`: whether it went well, and what it said.
     pub fn teardown(&self) -> (bool, String) {
-        let output = self.network.node.run(|| Command::new(SIDESTEP).arg("teardown").output().unwrap());
+        let output = self.network.node.run(|| Command::new(sidestep()).arg("teardown").output().unwrap());
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8(said).unwrap())
     }

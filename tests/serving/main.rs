@@ -5,6 +5,7 @@ mod client;
 mod edns;
 mod flights;
 mod hostile;
+mod keeping;
 mod life;
 mod limits;
 mod program;

@@ -77,7 +77,7 @@ impl Road {
     /// Puts the answer to a query into the cache, as if it had come at `came`.
     pub fn prime(&self, packet: &[u8], reply: &[u8], came: Now) {
         let entry = Entry::from_reply(reply, &self.rules, came).expect("a reply");
-        self.front.resolver.cache.store(&self.key(packet), Arc::new(entry));
+        self.front.resolver.cache.store(&self.key(packet), Arc::new(entry), &self.rules);
     }
 
     /// A batch that comes at `now`.

@@ -6,7 +6,6 @@ mod texts;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -15,13 +14,13 @@ pub(super) use combined::{Auto, List, Needed};
 pub(super) use numbers::{Count, Size, Switch, Time, Ttl};
 pub(super) use texts::{Address, Text, Word, Written};
 
-use super::problem::{Fault, Wrong};
+use super::problem::{Fault, Place, Wrong};
 
 /// A TOML value and where it stands.
 pub(super) type Node<'t> = Spanned<DeValue<'t>>;
 
-/// Where each key of a file has its value.
-pub(super) type Places = BTreeMap<String, Range<usize>>;
+/// Where each key that was given has its value.
+pub(super) type Places = BTreeMap<String, Place>;
 
 /// How values of one key look.
 pub(super) trait Kind {

@@ -19,16 +19,16 @@ use crate::node::{Drift, DriftKind};
 pub struct Scope {
     /// Those about these addresses.
     pub addresses: BTreeSet<IpAddr>,
-    /// The rules that hold while we run.
-    pub running: bool,
-    /// The sleeping ones.
-    pub sleeping: bool,
+    /// Those in these tables.
+    pub tables: &'static [&'static str],
 }
 
 impl Scope {
+    /// All tables that have rules of ours.
+    pub const EVERYWHERE: &'static [&'static str] = &["raw", "filter", "nat"];
+
     fn covers(&self, line: &Line) -> bool {
-        let part = if is_sleeping(line) { self.sleeping } else { self.running };
-        part && self.addresses.contains(&line.address)
+        self.tables.contains(&table(line.place)) && self.addresses.contains(&line.address)
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn all() -> Scope {
-        Scope { addresses: ["10.0.0.1".parse().unwrap()].into(), running: true, sleeping: true }
+        Scope { addresses: ["10.0.0.1".parse().unwrap()].into(), tables: Scope::EVERYWHERE }
     }
 
     #[test]
@@ -187,8 +187,10 @@ mod tests {
     #[test]
     fn rules_about_other_addresses_are_not_ours_to_take() {
         let there = saved(&[rule(Place::RawOutput, 53)]);
-        assert!(Difference::new(&there, &[], &Scope { running: true, ..Scope::default() }).is_empty());
-        assert!(Difference::new(&there, &[], &Scope { running: false, ..all() }).is_empty());
+        assert!(
+            Difference::new(&there, &[], &Scope { tables: Scope::EVERYWHERE, ..Scope::default() }).is_empty()
+        );
+        assert!(Difference::new(&there, &[], &Scope { tables: &["filter"], ..all() }).is_empty());
         assert_eq!(Difference::new(&there, &[], &all()).remove, there);
     }
 

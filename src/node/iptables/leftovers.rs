@@ -73,7 +73,7 @@ pub fn teardown_in(path: &OsStr) -> Result<usize, Vec<Fault>> {
                 }
             };
             let addresses = lines.iter().map(|line| line.address).collect();
-            let everything = Scope { addresses, running: true, sleeping: true };
+            let everything = Scope { addresses, tables: Scope::EVERYWHERE };
             let difference = Difference::new(&lines, &[], &everything);
             if difference.is_empty() {
                 continue;

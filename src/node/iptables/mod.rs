@@ -27,7 +27,9 @@
 //! five seconds at most. A process killed between reading and writing leaves some tables as they were and some as they
 //! should be, and the next start sees which.
 //!
-//! Sleeping rows have no end of their own here, as they have in nftables: they stay until `sidestep teardown`.
+//! Sleeping rows have no end of their own here, as they have in nftables, where the set that they look in empties by
+//! itself: iptables has neither rows nor sets with a timeout that the kernel keeps. They stay until `sidestep teardown`
+//! or the next start, and lead clients to servers that may have moved meanwhile.
 
 pub mod difference;
 pub mod expand;
@@ -64,6 +66,8 @@ pub struct Iptables {
     no_socket: BTreeSet<Family>,
     /// Addresses that this process has put rules up for.
     held: BTreeSet<IpAddr>,
+    /// Families that have addresses and no programs.
+    lacks: Vec<Fault>,
 }
 
 impl Iptables {
@@ -82,7 +86,13 @@ impl Iptables {
     pub fn find_in(path: &OsStr) -> Result<Self, Fault> {
         let installed = variant::find(path)?;
         tracing::debug!(variant = %installed.variant, "iptables");
-        Ok(Self { path: path.to_owned(), installed, no_socket: BTreeSet::new(), held: BTreeSet::new() })
+        Ok(Self {
+            path: path.to_owned(),
+            installed,
+            no_socket: BTreeSet::new(),
+            held: BTreeSet::new(),
+            lacks: Vec::new(),
+        })
     }
 
     /// As if it had put up rules for these addresses, so that `down` takes them away.
@@ -116,7 +126,7 @@ impl Iptables {
     /// What may be taken away of `family` while rules are put up.
     fn scope(&self, family: Family) -> Scope {
         let addresses = self.held.iter().copied().filter(|address| Family::of(*address) == family).collect();
-        Scope { addresses, running: true, sleeping: true }
+        Scope { addresses, tables: Scope::EVERYWHERE }
     }
 
     /// Writes what is missing until nothing is; what it was at first.
@@ -171,9 +181,41 @@ impl Iptables {
         Ok(())
     }
 
-    /// The families that `plan` has rules for, or that this process has put rules up for.
+    /// Takes our rules out of these tables.
+    fn take_away(&self, tables: &'static [&'static str]) -> Result<(), Vec<Fault>> {
+        let mut faults = Vec::new();
+        for family in self.families(&Plan::default()) {
+            let scope = Scope { tables, ..self.scope(family) };
+            let done = self.programs(family).and_then(|programs| {
+                let difference = Difference::new(&programs.lines()?, &[], &scope);
+                if difference.is_empty() { Ok(()) } else { programs.restore(&difference.script()) }
+            });
+            faults.extend(done.err());
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// The families that `plan` has rules for, or that this process has put rules up for, and whose programs are
+    /// there.
     fn families(&self, plan: &Plan) -> BTreeSet<Family> {
-        plan.addresses.iter().chain(&self.held).copied().map(Family::of).collect()
+        let families = plan.addresses.iter().chain(&self.held).copied().map(Family::of);
+        families.filter(|family| self.installed.programs.contains_key(family)).collect()
+    }
+
+    /// The families of `plan` whose programs are not there; if that is all of them, it is an error.
+    fn missing(&self, plan: &Plan) -> Result<Vec<Fault>, Fault> {
+        let families: BTreeSet<_> = plan.addresses.iter().copied().map(Family::of).collect();
+        let missing = families.iter().filter_map(|&family| {
+            let Fault { kind, what } = self.programs(family).err()?;
+            let ours = plan.addresses.iter().filter(|address| Family::of(**address) == family);
+            let ours = ours.map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Some(Fault { kind, what: format!("{ours}: no rules, so queries there are tracked: {what}") })
+        });
+        let mut missing: Vec<_> = missing.collect();
+        if missing.len() == families.len() && !missing.is_empty() {
+            return Err(missing.swap_remove(0));
+        }
+        Ok(missing)
     }
 
     /// Addresses that an earlier run of this program has left rules for. What cannot be read is said by the step that
@@ -193,6 +235,7 @@ impl Firewall for Iptables {
     }
 
     fn up(&mut self, plan: &Plan) -> Result<(), Fault> {
+        self.lacks = self.missing(plan)?;
         self.no_socket.clear();
         // The first time, what an earlier run with other addresses left goes too; later, others' addresses are theirs.
         let earlier = if self.held.is_empty() { self.left_by_earlier_runs() } else { BTreeMap::new() };
@@ -220,6 +263,10 @@ impl Firewall for Iptables {
         faults.into_iter().next().map_or(Ok(drifts), Err)
     }
 
+    fn lacks(&self) -> &[Fault] {
+        &self.lacks
+    }
+
     fn asleep(&self) -> Vec<SocketAddr> {
         let lines = self.installed.programs.values().filter_map(|programs| programs.lines().ok()).flatten();
         let server = |line: line::Line| match line.rule?.target {
@@ -230,6 +277,10 @@ impl Firewall for Iptables {
         servers.into_iter().collect()
     }
 
+    fn outlives_us(&self) -> bool {
+        true
+    }
+
     /// The kernel tells of the nft variant's rows, our own changes among them: a check that finds nothing to do makes no
     /// events, so this ends after one. Of the legacy variant's it tells nobody.
     fn port(&self) -> Option<u32> {
@@ -238,15 +289,10 @@ impl Firewall for Iptables {
     }
 
     fn down(&mut self) -> Result<(), Vec<Fault>> {
-        let mut faults = Vec::new();
-        for family in self.families(&Plan::default()) {
-            let scope = Scope { sleeping: false, ..self.scope(family) };
-            let done = self.programs(family).and_then(|programs| {
-                let difference = Difference::new(&programs.lines()?, &[], &scope);
-                if difference.is_empty() { Ok(()) } else { programs.restore(&difference.script()) }
-            });
-            faults.extend(done.err());
-        }
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        self.take_away(&["raw"])
+    }
+
+    fn leave(&mut self) -> Result<(), Vec<Fault>> {
+        self.take_away(&["filter"])
     }
 }

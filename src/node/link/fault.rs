@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
+use super::view::bits;
 use super::{told, tun};
 use crate::netlink::Error;
 use crate::node::{Fault, FaultKind, LinkKind};
@@ -13,6 +14,17 @@ const RIGHT: &str =
 
 pub(super) fn foreign(what: String) -> Fault {
     Fault { kind: FaultKind::LinkAdd, what }
+}
+
+/// With `--link none`, somebody else should have put these up.
+pub(super) fn not_there(missing: &[IpAddr]) -> Fault {
+    let all = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let adding = missing.iter().map(|ip| format!("`ip address add {ip}/{} dev lo`", bits(*ip)));
+    foreign(format!(
+        "no interface has {all}, and with --link none somebody else is to put it up before we start: {}; or leave \
+         --link none out, and we make a link for it",
+        adding.collect::<Vec<_>>().join(", ")
+    ))
 }
 
 pub(super) fn cannot_look(name: &str, error: &Error) -> Fault {

@@ -23,6 +23,9 @@ const IFLA_EXT_MASK: u16 = 29;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IFA_F_NODAD: u32 = 0x02;
 
+/// The name of a link that lives for no longer than it takes to see that it can be made.
+pub(super) const TRIAL: &str = "sidestep-trial";
+
 /// The way to the kernel, in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub(super) struct Kernel(Socket);
@@ -54,6 +57,20 @@ impl Kernel {
             info.text(IFLA_INFO_KIND, kind);
         });
         self.0.request(message)
+    }
+
+    /// Whether the kernel has this type, by making a link of it and removing that at once.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub(super) fn has(&mut self, kind: &str) -> Result<(), Error> {
+        let mut make = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &[0; LINK]);
+        make.text(IFLA_IFNAME, TRIAL).nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, kind);
+        });
+        let mut remove = Message::new(RTM_DELLINK, 0, &[0; LINK]);
+        remove.text(IFLA_IFNAME, TRIAL);
+        self.0.pair([make, remove])
     }
 
     /// The link of this name, by itself.

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::fault::cannot_make;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, TRIAL};
 use super::{Link, Raised, owner, tun};
 use crate::netlink::Error;
 use crate::node::{Fault, LinkKind};
@@ -25,6 +25,19 @@ impl Link {
             }
         }
         Err(cannot_make(&self.name, last.0, &last.1))
+    }
+
+    /// Whether this kernel can make a link of the type that is wanted, so that none is given up for one that cannot be
+    /// had. Nothing stays of the try.
+    pub(super) fn try_out(&self, kernel: &mut Kernel) -> Result<(), Fault> {
+        let tried = match self.kind {
+            LinkKind::Dummy => kernel.has(owner::DUMMY),
+            LinkKind::Bridge => kernel.has(owner::BRIDGE),
+            // It goes with its descriptor.
+            LinkKind::Tun => tun::create(TRIAL).map(drop).map_err(Error::from),
+            LinkKind::Loopback | LinkKind::Auto | LinkKind::None => Ok(()),
+        };
+        tried.map_err(|error| cannot_make(&self.name, self.kind, &error))
     }
 
     fn make_a(&mut self, kernel: &mut Kernel, kind: LinkKind) -> Result<u32, Error> {

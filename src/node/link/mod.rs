@@ -70,8 +70,6 @@ pub struct Up {
     pub kind: LinkKind,
     /// What had to be done for it, a line each; nothing if all was there.
     pub done: Vec<String>,
-    /// With [`LinkKind::None`]: addresses that are on no interface, for somebody else to add.
-    pub missing: Vec<IpAddr>,
 }
 
 /// A link that is up and marked.
@@ -96,23 +94,38 @@ impl Link {
         }
     }
 
+    /// Whether an earlier run has left it here: a link of ours, or our addresses on `lo`. What cannot be looked at, the
+    /// next step says.
+    pub fn is_there(&self) -> bool {
+        self.look().is_ok_and(|(_, view)| {
+            let claimed = |link| owner::claim(link, &view, &self.addresses).is_ok();
+            view.link(&self.name).is_some_and(claimed)
+                || owner::on_loopback(&view, &self.addresses).next().is_some()
+        })
+    }
+
     /// Makes the link, or adopts the one that is there, sets it up, and gives it our addresses and no others. A
     /// second time changes nothing.
     ///
     /// # Errors
-    /// The name or an address is somebody else's, which is found before anything is touched; or the kernel refused.
+    /// The name or an address is somebody else's, or, with [`LinkKind::None`], an address is not there, which is found
+    /// before anything is touched; or the kernel refused.
     pub fn up(&mut self) -> Result<Up, Fault> {
-        if self.kind == LinkKind::None {
-            let view = self.look()?.1;
-            let is_missing = |ip: &&IpAddr| !view.addresses.iter().any(|address| address.ip == **ip);
-            let missing = self.addresses.iter().filter(is_missing).copied().collect();
-            return Ok(Up { kind: LinkKind::None, done: Vec::new(), missing });
-        }
         let (mut kernel, view) = self.look()?;
+        if self.kind == LinkKind::None {
+            let is_there = |ip: &IpAddr| view.addresses.iter().any(|address| address.ip == *ip);
+            // One that a local route covers is delivered here although no interface has it.
+            let mut is_missing = |ip: &&IpAddr| !is_there(ip) && !matches!(kernel.delivers(**ip), Ok(true));
+            let missing: Vec<_> = self.addresses.iter().filter(|ip| is_missing(ip)).copied().collect();
+            return match &missing[..] {
+                [] => Ok(Up { kind: LinkKind::None, done: Vec::new() }),
+                missing => Err(fault::not_there(missing)),
+            };
+        }
         let (raised, drifts) = self.settle(&mut kernel, &view)?;
         let mut done: Vec<_> = drifts.into_iter().map(|drift| drift.what).collect();
         done.extend(self.trim(&mut kernel, &view, raised)?);
-        Ok(Up { kind: raised.kind, done, missing: Vec::new() })
+        Ok(Up { kind: raised.kind, done })
     }
 
     /// Puts right what others have done to the link and its addresses, and says what that was. With
@@ -196,6 +209,8 @@ impl Link {
         };
         let cannot = |step: &str, error: Error| cannot_change(&link.name, step, &error);
         if ![kind, LinkKind::Auto].contains(&self.kind) {
+            // What is there serves clients, if only by what sleeps beneath it, until there is something better.
+            self.try_out(kernel)?;
             kernel.delete(link.index).map_err(|error| cannot("remove it", error))?;
             let raised = self.make(kernel)?;
             return Ok((raised, Some(self.drift(format!("was {}: made {}", told(kind), told(raised.kind))))));

@@ -298,6 +298,10 @@ impl Firewall for Nftables {
         &self.warnings
     }
 
+    fn outlives_us(&self) -> bool {
+        false // or for two seconds without an answer, before Linux 5.12
+    }
+
     fn port(&self) -> Option<u32> {
         Some(self.port)
     }
@@ -305,8 +309,12 @@ impl Firewall for Nftables {
     fn down(&mut self) -> Result<(), Vec<Fault>> {
         let mut faults: Vec<Fault> = self.rearm().err().into_iter().collect();
         faults.extend(remove(&mut self.socket, OWN, Some(self.port)).err());
-        faults.extend(unaccept(&mut self.socket));
         self.plan = None;
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    fn leave(&mut self) -> Result<(), Vec<Fault>> {
+        let faults = unaccept(&mut self.socket);
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 }

@@ -12,6 +12,9 @@ use std::process::Command;
 use sidestep::node::iptables::{Family, Iptables};
 use tempfile::TempDir;
 
+/// Where one's own commands lock: the machine's lock is in a folder that not everybody may write to.
+pub const NOBODYS_LOCK: &str = "/dev/null";
+
 pub const VARIANTS: [&str; 2] = ["nft", "legacy"];
 
 /// A folder for PATH.
@@ -86,14 +89,15 @@ pub fn real(name: &str) -> PathBuf {
 pub fn iptables(family: Family, variant: &str, arguments: &str) {
     let program = real(&format!("{}-{variant}", family.program()));
     let script = format!("exec {} -w 5 {arguments}", program.display());
-    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let output =
+        Command::new("sh").args(["-c", &script]).env("XTABLES_LOCKFILE", NOBODYS_LOCK).output().unwrap();
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// All rules of one family, as iptables-save shows them, with the table before each.
 pub fn saved(family: Family, variant: &str) -> Vec<String> {
     let program = real(&format!("{}-{variant}-save", family.program()));
-    let output = Command::new(program).output().unwrap();
+    let output = Command::new(program).env("XTABLES_LOCKFILE", NOBODYS_LOCK).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     let mut table = "";

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use sidestep::node::iptables::variant::Variant;
 use sidestep::node::iptables::{Family, Iptables, teardown_in};
-use sidestep::node::{FaultKind, Firewall};
+use sidestep::node::{FaultKind, Firewall, Plan};
 
-use super::tools::{Folder, VARIANTS, all, iptables, real, sorted};
+use super::tools::{Folder, VARIANTS, all, iptables, real, saved, sorted};
 use super::{classic, plan};
 use crate::namespace::alone;
 
@@ -94,8 +94,20 @@ fn without_one_family_or_any() {
     alone(|| {
         let folder = Folder::of("nft");
         std::fs::remove_file(std::path::Path::new(folder.path()).join("ip6tables-nft-restore")).unwrap();
-        let fault = folder.find().up(&plan()).unwrap_err();
-        assert!(fault.what.starts_with("no ip6tables found"), "{fault}");
+        let mut firewall = folder.find();
+        firewall.up(&plan()).unwrap();
+        assert_eq!(saved(Family::V4, "nft").len(), 14 + 5, "the other family has its rules");
+        assert_eq!(saved(Family::V6, "nft"), [""; 0]);
+        let [lack] = firewall.lacks() else { panic!("{:?}", firewall.lacks()) };
+        let what = &lack.what;
+        assert!(what.starts_with("fd00:53::10: no rules") && what.contains("no ip6tables found"), "{what}");
+        assert_eq!(firewall.check(&plan()).unwrap(), [], "there is nothing to be put right");
+        firewall.down().unwrap();
+        firewall.leave().unwrap();
+        // Where nothing can be put in, that is the end.
+        let six = Plan { addresses: vec!["fd00:53::10".parse().unwrap()], ..plan() };
+        let fault = folder.find().up(&six).unwrap_err();
+        assert!(fault.what.contains("no ip6tables found"), "{fault}");
         let fault = Iptables::find_in(Folder::empty().path()).unwrap_err();
         assert!(fault.what.contains("--firewall nftables"), "{fault}");
     });
@@ -221,7 +233,7 @@ fn kills_at_any_moment() {
             let mut midway = 0;
             for kill in 0..20 {
                 // Its start takes some 100 ms here; rules go up in the second half of it.
-                let mut victim = Command::new(env!("CARGO_BIN_EXE_sidestep"))
+                let mut victim = Command::new(crate::program::sidestep())
                     .args([
                         "--node-address",
                         "169.254.20.10",

@@ -1,0 +1,85 @@
+//! Which answers are refreshed ahead of their expiry: those in use, when little of their time is left.
+//!
+//! The uses of an answer are counted in its slot, under the lock that a hit holds anyway.
+
+use std::time::Duration;
+
+use super::{Entry, Kind};
+use crate::clock::Now;
+use crate::limit::Limit;
+
+/// Uses that make an answer worth refreshing; 0: it never is. They are counted in sixteen bits.
+pub const HITS: Limit<u16> = Limit::new(0, 2, u16::MAX);
+/// Uses further apart do not count together. Not beyond the longest life of an answer.
+pub const GAP: Limit<Duration> =
+    Limit::new(Duration::from_secs(1), Duration::from_secs(60), Duration::from_secs(604_800));
+/// The share of its time, from the end, in which an answer is refreshed. Beyond nine tenths the upstream would be
+/// asked nearly each time.
+pub const PERCENT: Limit<u8> = Limit::new(10, 10, 90);
+/// Answers of fewer seconds are not refreshed ahead of expiry: there is little to win, and a caching upstream
+/// would hand out its own last seconds again and again.
+const TTL: u32 = 10;
+/// Negative answers of fewer seconds are not refreshed ahead of expiry.
+const NEGATIVE_TTL: u32 = 60;
+
+/// Which answers of a zone are refreshed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefetch {
+    /// See [`HITS`].
+    pub hits: u16,
+    /// See [`GAP`]; `None`: all uses of one answer count, and none of the answer before.
+    pub gap: Option<Duration>,
+    /// See [`PERCENT`].
+    pub percent: u8,
+}
+
+impl Default for Prefetch {
+    fn default() -> Self {
+        Self { hits: HITS.default, gap: None, percent: PERCENT.default }
+    }
+}
+
+impl Prefetch {
+    /// Whether an answer is in use, long-lived enough, and in the last part of its time.
+    pub(super) fn wants(&self, entry: &Entry, uses: &Uses, now: Now) -> bool {
+        let least = if entry.kind() == Kind::Positive { TTL } else { NEGATIVE_TTL };
+        let life = u64::from(entry.ttl()) * 10_000_000 * u64::from(self.percent); // nanoseconds, a hundredth each
+        self.hits > 0
+            && uses.together >= self.hits
+            && entry.ttl() >= least
+            && now + Duration::from_nanos(life) >= entry.expires()
+    }
+}
+
+/// The uses of one answer. As small as a single count that both would share.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Uses {
+    /// All of them, from zero again at the end: how far addresses rotate.
+    all: u16,
+    /// Those that count together.
+    together: u16,
+    /// The second of the last one.
+    last: u32,
+}
+
+impl Uses {
+    /// One more; says how many came before.
+    pub(super) fn count(&mut self, prefetch: &Prefetch, now: Now) -> u32 {
+        if let Some(gap) = prefetch.gap {
+            let second = now.seconds_since(Now::default());
+            if u64::from(second.saturating_sub(self.last)) > gap.as_secs() {
+                self.together = 0;
+            }
+            self.last = second;
+        }
+        let before = self.all;
+        self.all = self.all.wrapping_add(1);
+        self.together = self.together.saturating_add(1);
+        before.into()
+    }
+
+    /// What counts for the answer that comes in the place of this one.
+    pub(super) fn of_the_next(self, prefetch: &Prefetch) -> Self {
+        if prefetch.gap.is_some() { self } else { Self::default() }
+    }
+}
