@@ -10,6 +10,7 @@
 //! | `latency` | fast names stay fast while slow ones are pending on the same server |
 //! | `resolvers` | glibc's and musl's resolvers |
 //! | `metrics` | promtool reads our metrics; ready and healthy beside a real server |
+//! | `dashboards` | CoreDNS and we count the same, by the same names |
 //! | `start` | the start without arguments; a resolv.conf that names ourselves |
 //! | `servers` | starts CoreDNS, unbound and sidestep, each at an address of its own |
 //! | `client` | single questions, and load that counts what came back |
@@ -19,6 +20,7 @@
 
 mod answers;
 mod client;
+mod dashboards;
 mod latency;
 mod metrics;
 mod namespace;
