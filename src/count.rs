@@ -55,9 +55,12 @@ impl Gauge {
 }
 
 /// How many buckets a [`Histogram`] has, without the last one, which has no upper bound.
-pub const BUCKETS: usize = 18;
+pub const BUCKETS: usize = 19;
+/// The upper bound of a [`Histogram`]'s first bucket, in nanoseconds: an eighth of 0.25 ms, so that CoreDNS's bounds
+/// (0.25 ms to 8.192 s, each twice the one before) are among ours.
+const FIRST_BOUND: u64 = 31_250;
 
-/// A latency histogram: bucket `i` holds durations up to `2^i` times 32 microseconds (32 us to 4.2 s), the
+/// A latency histogram: bucket `i` holds durations up to `2^i` times 31.25 microseconds (31.25 us to 8.192 s), the
 /// last holds what is longer.
 #[derive(Debug, Default)]
 pub struct Histogram {
@@ -69,7 +72,7 @@ impl Histogram {
     /// Records `n` durations of `d` each. Only the owning thread may call this.
     pub fn record(&self, d: Duration, n: u64) {
         let nanos = u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
-        let steps = nanos.saturating_sub(1) / 32_000;
+        let steps = nanos.saturating_sub(1) / FIRST_BOUND;
         let bucket = (u64::BITS - steps.leading_zeros()) as usize;
         self.buckets[bucket.min(BUCKETS)].add(n);
         self.nanos.add(nanos.saturating_mul(n));
@@ -77,12 +80,85 @@ impl Histogram {
 
     /// The upper bound of bucket `i` in seconds; the last has none.
     pub fn bound(i: usize) -> f64 {
-        if i < BUCKETS { 32e-6 * (1u64 << i) as f64 } else { f64::MAX }
+        // Both numbers are exact, so the quotient is the number that its decimal digits mean.
+        if i < BUCKETS { (FIRST_BOUND << i) as f64 / 1e9 } else { f64::INFINITY }
     }
 
     /// The counts per bucket (not cumulative).
     pub fn counts(&self) -> [u64; BUCKETS + 1] {
         std::array::from_fn(|i| self.buckets[i].get())
+    }
+
+    /// How many durations there were.
+    pub fn count(&self) -> u64 {
+        self.counts().iter().sum()
+    }
+
+    /// The sum of all durations, in seconds.
+    pub fn sum(&self) -> f64 {
+        self.nanos.get() as f64 / 1e9
+    }
+}
+
+/// The upper bounds of [`Sizes`], in bytes: CoreDNS's.
+pub const SIZE_BOUNDS: [u16; 14] =
+    [0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16_000, 32_000, 48_000, 64_000];
+/// The place of 511 in [`SIZE_BOUNDS`]: up to the one before, bounds are hundreds.
+const ODD_SIZES: usize = 5;
+
+/// A histogram of messages' sizes.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    buckets: [Counter; SIZE_BOUNDS.len() + 1],
+    bytes: Counter,
+}
+
+impl Sizes {
+    /// Records a message of `size` bytes. Only the owning thread may call this.
+    pub fn record(&self, size: usize) {
+        // Nearly all messages are small: a division by a constant, and no search.
+        let bucket = if size <= 400 {
+            size.div_ceil(100)
+        } else {
+            ODD_SIZES + SIZE_BOUNDS[ODD_SIZES..].partition_point(|&bound| usize::from(bound) < size)
+        };
+        self.buckets[bucket].bump();
+        self.bytes.add(size as u64);
+    }
+
+    /// The counts per bucket (not cumulative).
+    pub fn counts(&self) -> [u64; SIZE_BOUNDS.len() + 1] {
+        std::array::from_fn(|i| self.buckets[i].get())
+    }
+
+    /// The sum of all sizes, in bytes.
+    pub fn sum(&self) -> u64 {
+        self.bytes.get()
+    }
+}
+
+/// The upper bounds of [`Decades`], in nanoseconds: CoreDNS's for what happens seldom.
+const DECADES: [u64; 5] = [250_000, 2_500_000, 25_000_000, 250_000_000, 2_500_000_000];
+
+/// A coarse latency histogram: 0.25 ms, each bound ten times the one before, to 2.5 s, and what is longer.
+#[derive(Debug, Default)]
+pub struct Decades {
+    buckets: [Counter; DECADES.len() + 1],
+    nanos: Counter,
+}
+
+impl Decades {
+    /// Records a duration. Only the owning thread may call this.
+    pub fn record(&self, d: Duration) {
+        let nanos = u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+        self.buckets[DECADES.partition_point(|&bound| bound < nanos)].bump();
+        self.nanos.add(nanos);
+    }
+
+    /// The counts per bucket (not cumulative), with the bucket's upper bound in seconds; the last has none.
+    pub fn counts(&self) -> impl Iterator<Item = (f64, u64)> {
+        let bounds = DECADES.iter().map(|&bound| bound as f64 / 1e9).chain([f64::INFINITY]);
+        bounds.zip(self.buckets.iter().map(Counter::get))
     }
 
     /// The sum of all durations, in seconds.
@@ -97,11 +173,37 @@ mod tests {
 
     #[test]
     fn a_duration_lands_in_the_first_bucket_that_holds_it() {
-        for (micros, bucket) in [(0, 0), (32, 0), (33, 1), (64, 1), (65, 2), (4_194_304, 17), (4_194_305, 18)]
-        {
+        for (nanos, bucket) in [
+            (0, 0),
+            (31_250, 0),
+            (31_251, 1),
+            (62_500, 1),
+            (62_501, 2),
+            (250_000, 3),
+            (8_192_000_000, 18),
+            (8_192_000_001, 19),
+        ] {
             let h = Histogram::default();
-            h.record(Duration::from_micros(micros), 1);
-            assert_eq!(h.counts()[bucket], 1, "{micros} us");
+            h.record(Duration::from_nanos(nanos), 1);
+            assert_eq!(h.counts()[bucket], 1, "{nanos} ns");
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_coredns_are_among_ours() {
+        for i in 0..16 {
+            let theirs = 0.00025 * f64::from(1 << i);
+            assert_eq!(Histogram::bound(i + 3), theirs);
+        }
+    }
+
+    #[test]
+    fn a_size_lands_in_the_first_bucket_that_holds_it() {
+        for size in 0..=65_535 {
+            let sizes = Sizes::default();
+            sizes.record(size);
+            let expected = SIZE_BOUNDS.iter().position(|&b| size <= b.into()).unwrap_or(SIZE_BOUNDS.len());
+            assert_eq!((sizes.counts()[expected], sizes.sum()), (1, size as u64), "{size} bytes");
         }
     }
 }

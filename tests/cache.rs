@@ -360,6 +360,34 @@ fn a_full_cache_stays_within_its_bytes_and_forgets_the_least_recently_used() {
 }
 
 #[test]
+fn what_is_kept_is_counted_by_zone_and_by_what_it_says() {
+    let cache = Cache::new(1 << 20);
+    let of_zone = |zone: u32, text: &str| {
+        let mut key = Key::of_name(&name(text));
+        key.complete(cache.seed(), zone, 1, 1, false, false);
+        key
+    };
+    let data = || Arc::new(entry(&reply(&q(1), &[a(600, 1)])));
+    let nothing = Arc::new(entry(&negative(&q(1), 3, &[], &[soa("example", 600, 600)])));
+    cache.store(&of_zone(1, "a.example"), data(), &rules());
+    cache.store(&of_zone(1, "b.example"), data(), &rules());
+    cache.store(&of_zone(1, "b.example"), nothing, &rules());
+    cache.fail(&of_zone(2, "a.example"), failure(), &rules(), TIMES, at(1));
+    let entries = |cache: &Cache| cache.by_zone(&[1, 2, 3]).iter().map(|t| t.entries).collect::<Vec<_>>();
+    assert_eq!(entries(&cache), [[1, 1], [0, 1], [0, 0]]);
+    for i in 0..20_000 {
+        cache.store(&of_zone(3, &format!("n{i}.example")), data(), &rules());
+    }
+    let tallies = cache.by_zone(&[1, 2, 3]);
+    assert_eq!(entries(&cache)[..2], [[0, 0], [0, 0]], "they were used least recently");
+    assert_eq!((tallies[0].evictions, tallies[1].evictions), ([1, 1], [0, 1]));
+    assert_eq!(tallies[2].entries[0] + tallies[2].evictions[0], 20_000);
+    let evictions = cache.figures().evictions;
+    assert_eq!(cache.by_zone(&[3])[0], tallies[2], "zones that are gone");
+    assert_eq!(cache.figures().evictions, evictions, "what went of them stays counted");
+}
+
+#[test]
 fn bytes_are_given_back_to_the_last_one() {
     let cache = Cache::new(1 << 20);
     let key = key(&cache, "www.example");
@@ -486,42 +514,51 @@ mod shares {
     fn flooded(count: usize, zone: &Rules, flood: &Rules, came: u64) -> Cache {
         let cache = Cache::new(1 << 20);
         fill(&cache, 0, count, zone, 0);
-        assert_eq!(cache.entries_of(0), [count as u64; 2], "there is room for all");
+        assert_eq!(cache.by_zone(&[0])[0].entries, [count as u64; 2], "there is room for all");
         fill(&cache, 1, 10_000, flood, came);
         let figures = cache.figures();
         assert!(figures.bytes <= figures.limit && figures.bytes > figures.limit * 9 / 10, "{figures:?}");
-        let [zero, one] = [cache.entries_of(0), cache.entries_of(1)].map(|e| e[0] + e[1]);
+        let [zero, one] =
+            [cache.by_zone(&[0])[0].entries, cache.by_zone(&[1])[0].entries].map(|e| e[0] + e[1]);
         assert_eq!(zero + one, figures.entries);
         cache
     }
 
     #[test]
     fn a_flood_in_one_zone_leaves_another_its_share() {
-        assert_eq!(flooded(100, &rules(), &rules(), 1).entries_of(0), [0, 0], "without a share");
+        assert_eq!(flooded(100, &rules(), &rules(), 1).by_zone(&[0])[0].entries, [0, 0], "without a share");
         let share = sharing(Some(400), Some(400));
-        assert_eq!(flooded(100, &share, &rules(), 1).entries_of(0), [100, 100]);
-        assert_eq!(flooded(100, &share, &sharing(Some(80), Some(80)), 1).entries_of(0), [100, 100]);
-        assert_eq!(flooded(100, &sharing(Some(400), None), &rules(), 1).entries_of(0), [100, 0]);
-        assert_eq!(flooded(100, &sharing(None, Some(400)), &rules(), 1).entries_of(0), [0, 100]);
+        assert_eq!(flooded(100, &share, &rules(), 1).by_zone(&[0])[0].entries, [100, 100]);
+        assert_eq!(
+            flooded(100, &share, &sharing(Some(80), Some(80)), 1).by_zone(&[0])[0].entries,
+            [100, 100]
+        );
+        assert_eq!(flooded(100, &sharing(Some(400), None), &rules(), 1).by_zone(&[0])[0].entries, [100, 0]);
+        assert_eq!(flooded(100, &sharing(None, Some(400)), &rules(), 1).by_zone(&[0])[0].entries, [0, 100]);
     }
 
     #[test]
     fn what_is_beyond_the_share_goes_like_all_else() {
-        let [answers, others] = flooded(600, &sharing(Some(80), Some(160)), &rules(), 1).entries_of(0);
+        let [answers, others] =
+            flooded(600, &sharing(Some(80), Some(160)), &rules(), 1).by_zone(&[0])[0].entries;
         assert_eq!((answers, others), (80, 160));
     }
 
     #[test]
     fn what_can_no_longer_be_served_has_no_share() {
         let share = Rules { stale_for: Duration::ZERO, ..sharing(Some(400), Some(400)) };
-        assert_eq!(flooded(100, &share, &rules(), 59).entries_of(0), [100, 100]);
-        assert_eq!(flooded(100, &share, &rules(), 61).entries_of(0), [0, 0]);
+        assert_eq!(flooded(100, &share, &rules(), 59).by_zone(&[0])[0].entries, [100, 100]);
+        assert_eq!(flooded(100, &share, &rules(), 61).by_zone(&[0])[0].entries, [0, 0]);
     }
 
     #[test]
     fn shares_that_no_cache_has_room_for_are_all_cut() {
         let all = sharing(Some(1_000_000), Some(1_000_000));
         let cache = flooded(600, &all, &all, 1);
-        assert!(cache.entries_of(1)[0] > 600, "who asks now has room: {:?}", cache.entries_of(1));
+        assert!(
+            cache.by_zone(&[1])[0].entries[0] > 600,
+            "who asks now has room: {:?}",
+            cache.by_zone(&[1])[0].entries
+        );
     }
 }

@@ -11,6 +11,7 @@ use sidestep::cache::entry::{self, Entry};
 use sidestep::cache::{Cache, Key, Rules};
 use sidestep::clock::Now;
 use sidestep::resolve::flights::{Flights, Joined, Opened};
+use sidestep::resolve::traffic::Protocol;
 use sidestep::resolve::{ReplyTo, Waiter};
 use sidestep::wire::answer::{self, Asker, Ttl};
 use sidestep::wire::header::{self, Header};
@@ -220,6 +221,7 @@ fn waiter(id: u16) -> Waiter {
         edns: None,
         limit: 512,
         our_size: 1232,
+        protocol: Protocol::Udp,
         since: START,
         counters: Default::default(),
         reply_to: Box::new(Nowhere),

@@ -87,6 +87,11 @@ impl Entry {
         self.kind
     }
 
+    /// Whether it says that there is no such name or no such data, or nothing of use.
+    pub fn is_denial(&self) -> bool {
+        self.kind != Kind::Positive
+    }
+
     /// Whether it may be kept at all.
     pub fn cacheable(&self) -> bool {
         self.ttl > 0

@@ -14,6 +14,7 @@ pub mod prefetch;
 pub mod share;
 pub mod ttl;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub const SHARDS: usize = 8;
 const OVERHEAD: usize = size_of::<Slot>() + size_of::<Entry>() + 16 + 32 + 24 + 4 * 8;
 /// Entries that are passed over for their zone's share before one goes all the same: looking for a victim is bounded.
 const PASSED_OVER: usize = 64;
+/// Where it is counted what was evicted of zones that are gone: no zone has this number.
+const NO_ZONE: u32 = u32::MAX;
 /// An answer's refresh is not asked for again within this time.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -111,13 +114,32 @@ pub struct Figures {
     pub evictions: u64,
 }
 
+/// What there is of one zone, by what it says: 0 data, 1 that there is none, or that asking failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OfZone {
+    /// Slots.
+    pub entries: [u64; 2],
+    /// Slots that went to make room.
+    pub evictions: [u64; 2],
+}
+
+impl OfZone {
+    fn add(&mut self, entries: [u32; 2], evictions: [u64; 2]) {
+        for i in 0..2 {
+            self.entries[i] += u64::from(entries[i]);
+            self.evictions[i] += evictions[i];
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Shard {
     slots: LruCache<Box<[u8]>, Slot, Prehashed>,
     tally: Tally,
     bytes: usize,
     limit: usize,
-    evictions: u64,
+    /// Slots that went to make room, by zone and class.
+    evicted: HashMap<u32, [u64; 2]>,
 }
 
 #[derive(Debug, Default)]
@@ -185,7 +207,7 @@ impl Cache {
             tally: Tally::default(),
             bytes: 0,
             limit,
-            evictions: 0,
+            evicted: HashMap::new(),
         };
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
@@ -241,17 +263,22 @@ impl Cache {
             sum.entries += shard.slots.len() as u64;
             sum.bytes += shard.bytes as u64;
             sum.limit += shard.limit as u64;
-            sum.evictions += shard.evictions;
+            sum.evictions += shard.evicted.values().flatten().sum::<u64>();
         }
         sum
     }
 
-    /// The slots of the zone with this number: those with answers, and all others.
-    pub fn entries_of(&self, zone: u32) -> [u64; 2] {
-        self.shards.iter().fold([0; 2], |[answers, others], shard| {
-            let [more, more_others] = lock(shard).tally.entries(zone);
-            [answers + u64::from(more), others + u64::from(more_others)]
-        })
+    /// What there is of each of these zones. What was evicted of others is added up here.
+    pub fn by_zone(&self, zones: &[u32]) -> Vec<OfZone> {
+        let mut sums = vec![OfZone::default(); zones.len()];
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            for (&zone, sum) in zones.iter().zip(&mut sums) {
+                sum.add(shard.tally.entries(zone), shard.evicted.get(&zone).copied().unwrap_or_default());
+            }
+            shard.forget(zones);
+        }
+        sums
     }
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
@@ -293,10 +320,25 @@ impl Shard {
                 continue;
             }
             self.gone(&key, &slot);
-            self.evictions += 1;
+            self.evicted.entry(key::zone(&key)).or_default()[slot.class() as usize] += 1;
         }
         self.bytes += cost;
         self.tally.comes(key::zone(key.bytes()), slot.class(), share);
         self.slots.put(key.bytes().into(), slot);
+    }
+
+    /// Adds up under one number what was evicted of zones other than these.
+    fn forget(&mut self, zones: &[u32]) {
+        let mut rest = self.evicted.remove(&NO_ZONE).unwrap_or_default();
+        self.evicted.retain(|zone, evicted| {
+            let stays = zones.contains(zone);
+            if !stays {
+                rest = [rest[0] + evicted[0], rest[1] + evicted[1]];
+            }
+            stays
+        });
+        if rest != [0; 2] {
+            self.evicted.insert(NO_ZONE, rest);
+        }
     }
 }

@@ -15,7 +15,8 @@ use arc_swap::{ArcSwap, Guard};
 use crate::cache::{Cache, Entry, Key, Look};
 use crate::clock::Now;
 use crate::resolve::reply::stale_error;
-use crate::resolve::zones::type_index;
+pub use crate::resolve::traffic::Protocol;
+use crate::resolve::traffic::{Shape, Traffic};
 use crate::resolve::{Miss, ReplyTo, Resolver, Route, Routes, Waiter, ZoneCounters};
 use crate::upstream::Ask;
 use crate::wire::answer::{self, Asker, Ttl};
@@ -24,15 +25,6 @@ use crate::wire::query::{self, Edns, Query, Question, Refusal, Reject, Silence};
 use crate::wire::{MESSAGE_MAX, class, extended_error, rcode, rtype};
 
 use super::{Counters, Settings, own};
-
-/// How a query came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// One datagram.
-    Udp = 0,
-    /// A message of a stream.
-    Tcp = 1,
-}
 
 /// Where a query came from, as far as it matters for the answer.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +51,30 @@ pub enum Verdict {
     Miss(Box<(Miss, Held)>),
 }
 
+/// A query and how it came.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    query: Query<'a>,
+    client: Client,
+    /// Bytes of the packet.
+    size: usize,
+}
+
+impl Asked<'_> {
+    fn shape(&self) -> Shape {
+        Shape {
+            protocol: self.client.protocol,
+            v6: self.client.v6,
+            rtype: self.query.question.rtype,
+            dnssec_ok: dnssec_ok(&self.query),
+            size: self.size,
+        }
+    }
+}
+
 /// What is kept of a query while its answer is looked for.
 pub struct Held {
+    protocol: Protocol,
     header: Header,
     question: Box<[u8]>,
     edns: Option<Edns>,
@@ -72,8 +86,8 @@ pub struct Held {
 impl Held {
     /// The client, waiting since `since`.
     pub fn waiter(self, since: Now, reply_to: Box<dyn ReplyTo>) -> Waiter {
-        let Self { header, question, edns, limit, our_size, counters } = self;
-        Waiter { header, question, edns, limit, our_size, since, counters, reply_to }
+        let Self { protocol, header, question, edns, limit, our_size, counters } = self;
+        Waiter { header, question, edns, limit, our_size, protocol, since, counters, reply_to }
     }
 }
 
@@ -114,62 +128,68 @@ impl Front {
                 }
                 return Verdict::Silence;
             }
-            Err(Reject::Answer(refusal)) => return self.refuse(&refusal, round, out),
+            Err(Reject::Answer(refusal)) => {
+                return self.refuse(&refusal, round, out).map_or(Verdict::Silence, Verdict::Own);
+            }
         };
         let Question { rtype, class, .. } = query.question;
+        let asked = Asked { query, client, size: packet.len() };
         match (class, rtype) {
-            (class::IN, rtype::AXFR | rtype::IXFR) => self.refuse_query(&query, rcode::REFUSED, round, out),
-            (_, rtype::OPT) => self.refuse_query(&query, rcode::FORMERR, round, out),
+            (class::IN, rtype::AXFR | rtype::IXFR) => self.refuse_query(&asked, rcode::REFUSED, round, out),
+            (_, rtype::OPT) => self.refuse_query(&asked, rcode::FORMERR, round, out),
             (class::IN, rtype::ANY) if client.protocol == Protocol::Udp => {
-                self.answer_own(&query, client, own::any(query.question, round.now), round, out)
+                self.answer_own(&asked, own::any(query.question, round.now), round, out)
             }
-            (class::IN, _) => self.look_up(&query, client, round, out),
+            (class::IN, _) => self.look_up(&asked, round, out),
             (class::CH, _) => {
                 let entry = own::chaos(query.question, &round.settings, round.now);
-                self.answer_own(&query, client, entry, round, out)
+                self.answer_own(&asked, entry, round, out)
             }
-            _ => self.refuse_query(&query, rcode::REFUSED, round, out),
+            _ => self.refuse_query(&asked, rcode::REFUSED, round, out),
         }
     }
 
     /// The hit: key, look, copy.
-    fn look_up(&self, query: &Query<'_>, client: Client, round: &Round, out: &mut [u8]) -> Verdict {
+    fn look_up(&self, asked: &Asked<'_>, round: &Round, out: &mut [u8]) -> Verdict {
+        let Asked { query, client, .. } = asked;
         let Round { routes, settings, now } = round;
         let mut key = Key::of_name(query.question.name());
         let Some((zone, route)) = routes.view(client.listener).of(key.name()) else {
-            return self.refuse_query(query, rcode::REFUSED, round, out);
+            return self.refuse_query(asked, rcode::REFUSED, round, out);
         };
-        count_query(route, query.question.rtype, client);
+        let counters = &*route.counters;
+        counters.traffic.asked(asked.shape());
         complete(&mut key, &self.resolver.cache, route, query);
-        let asker = asker(query, client, settings.udp_size);
+        let asker = asker(query, *client, settings.udp_size);
         let mut write = |entry: &Entry, ttl, turn, error| {
             let len = answer::write(out, &entry.stored(), &asker, ttl, turn, error)?;
             if client.protocol == Protocol::Udp && out[2] & (header::TC >> 8) as u8 != 0 {
                 self.counters.truncated.bump();
             }
-            route.counters.answers[usize::from(entry.rcode())].bump();
+            counters.traffic.answered(client.protocol, entry.rcode(), len);
             Some(len)
         };
         let (len, refresh) = match self.resolver.cache.look(&key, &route.rules, *now) {
             Look::Fresh { entry, turn, refresh } => {
-                route.counters.hits.bump();
+                counters.hits[usize::from(entry.is_denial())].bump();
                 let age = if route.rules.keep_ttl { 0 } else { entry.age(*now) };
                 let turn = if route.rules.rotate { turn } else { 0 };
                 (write(&entry, Ttl::Aged(age), turn, None), refresh.then_some(entry))
             }
             Look::Stale { entry, at_once: true } => {
-                route.counters.stale.bump();
+                counters.stale.bump();
+                counters.stale_hits[usize::from(entry.is_denial())].bump();
                 let ttl = Ttl::All(route.times.stale_ttl);
                 (write(&entry, ttl, 0, Some(stale_error(&entry))), None)
             }
             Look::Failed(entry) => {
-                route.counters.failure_hits.bump();
+                counters.failure_hits.bump();
                 (write(&entry, Ttl::Aged(0), 0, Some(extended_error::CACHED_ERROR)), None)
             }
             Look::Stale { entry, at_once: false } => {
-                return hand_on(query, key, route, Some(entry), &asker);
+                return hand_on(asked, key, route, Some(entry), &asker);
             }
-            Look::Unknown => return hand_on(query, key, route, None, &asker),
+            Look::Unknown => return hand_on(asked, key, route, None, &asker),
         };
         match (len, refresh) {
             (None, _) => Verdict::Silence,
@@ -179,34 +199,42 @@ impl Front {
         }
     }
 
-    fn answer_own(
-        &self,
-        query: &Query<'_>,
-        client: Client,
-        entry: Option<Entry>,
-        round: &Round,
-        out: &mut [u8],
-    ) -> Verdict {
-        let Some(entry) = entry else { return self.refuse_query(query, rcode::REFUSED, round, out) };
-        let asker = asker(query, client, round.settings.udp_size);
+    fn answer_own(&self, asked: &Asked<'_>, entry: Option<Entry>, round: &Round, out: &mut [u8]) -> Verdict {
+        let Some(entry) = entry else { return self.refuse_query(asked, rcode::REFUSED, round, out) };
+        let asker = asker(&asked.query, asked.client, round.settings.udp_size);
         self.counters.local_answers[usize::from(entry.rcode())].bump();
-        answer::write(out, &entry.stored(), &asker, Ttl::Aged(0), 0, None)
-            .map_or(Verdict::Silence, Verdict::Own)
+        let len = answer::write(out, &entry.stored(), &asker, Ttl::Aged(0), 0, None);
+        self.own_verdict(asked, entry.rcode(), len, round)
     }
 
-    fn refuse_query(&self, query: &Query<'_>, code: u16, round: &Round, out: &mut [u8]) -> Verdict {
-        let Query { header, question, edns } = *query;
-        self.refuse(&Refusal { header, rcode: code, question: Some(question), edns }, round, out)
+    fn refuse_query(&self, asked: &Asked<'_>, code: u16, round: &Round, out: &mut [u8]) -> Verdict {
+        let Query { header, question, edns } = asked.query;
+        let len = self.refuse(&Refusal { header, rcode: code, question: Some(question), edns }, round, out);
+        self.own_verdict(asked, code, len, round)
     }
 
-    fn refuse(&self, refusal: &Refusal<'_>, round: &Round, out: &mut [u8]) -> Verdict {
+    fn refuse(&self, refusal: &Refusal<'_>, round: &Round, out: &mut [u8]) -> Option<usize> {
         let Refusal { header, rcode, question, edns } = *refusal;
         if let Some(counter) = self.counters.local_answers.get(usize::from(rcode)) {
             counter.bump();
         }
         let our_size = round.settings.udp_size;
         answer::write_code(out, header, question, edns, our_size, rcode, None)
-            .map_or(Verdict::Silence, Verdict::Own)
+    }
+
+    /// Counts an answer of our own where its name belongs.
+    fn own_verdict(&self, asked: &Asked<'_>, code: u16, len: Option<usize>, round: &Round) -> Verdict {
+        let Some(len) = len else { return Verdict::Silence };
+        let Client { protocol, listener, .. } = asked.client;
+        let count = |traffic: &Traffic| {
+            traffic.asked(asked.shape());
+            traffic.answered_ourselves(protocol, code, len, Now::read().since(round.now));
+        };
+        match round.routes.view(listener).of(Key::of_name(asked.query.question.name()).name()) {
+            Some((_, route)) => count(&route.counters.traffic),
+            None => self.counters.outside.get(listener).into_iter().for_each(count),
+        }
+        Verdict::Own(len)
     }
 }
 
@@ -217,10 +245,6 @@ fn asker<'a>(query: &Query<'a>, client: Client, udp_size: u16) -> Asker<'a> {
         Protocol::Tcp => MESSAGE_MAX,
     };
     Asker { header: query.header, question: query.question, edns: query.edns, limit, our_size: udp_size }
-}
-
-fn count_query(route: &Route, rtype: u16, client: Client) {
-    route.counters.queries[client.protocol as usize][usize::from(client.v6)][type_index(rtype)].bump();
 }
 
 fn dnssec_ok(query: &Query<'_>) -> bool {
@@ -248,13 +272,15 @@ fn miss(query: &Query<'_>, key: Key, route: &Rc<Route>, stale: Option<Arc<Entry>
 }
 
 fn hand_on(
-    query: &Query<'_>,
+    asked: &Asked<'_>,
     key: Key,
     route: &Rc<Route>,
     stale: Option<Arc<Entry>>,
     asker: &Asker<'_>,
 ) -> Verdict {
+    let query = &asked.query;
     let held = Held {
+        protocol: asked.client.protocol,
         header: query.header,
         question: query.question.bytes.into(),
         edns: query.edns,

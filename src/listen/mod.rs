@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::count::{Counter, Gauge};
 use crate::limit::Limit;
+use crate::resolve::traffic::Traffic;
 
 /// Worker threads. One answers hundreds of thousands of hits per second.
 pub const WORKERS: Limit<usize> = Limit::new(1, 2, 64);
@@ -86,6 +87,8 @@ pub struct Served {
 /// What one worker counts about its clients, apart from what is counted per zone.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Queries that belong to no zone, by listener, as far as they could be read.
+    pub outside: Vec<Traffic>,
     /// Packets shorter than a header: dropped.
     pub short: Counter,
     /// Packets with QR=1: dropped, so that two servers cannot be set to answer each other for ever.
@@ -110,4 +113,11 @@ pub struct Counters {
     pub tcp_timed_out: Counter,
     /// TCP connections that ended in an error or in the middle of a message.
     pub tcp_broken: Counter,
+}
+
+impl Counters {
+    /// For so many listeners.
+    pub fn of(listeners: usize) -> Self {
+        Self { outside: (0..listeners).map(|_| Traffic::default()).collect(), ..Self::default() }
+    }
 }

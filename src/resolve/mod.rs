@@ -22,6 +22,7 @@
 pub mod flights;
 pub mod reply;
 pub mod times;
+pub mod traffic;
 pub mod zones;
 
 use std::cell::RefCell;
@@ -125,6 +126,8 @@ pub struct Counters {
     pub waiters_limit: Counter,
     /// Prefetches not made because [`PREFETCHES`] was reached.
     pub prefetches_limit: Counter,
+    /// Questions of zones whose servers were all out: they were asked all the same.
+    pub all_out: Counter,
 }
 
 /// One worker's misses.
@@ -251,7 +254,7 @@ impl Resolver {
         let deadline = self.routes.borrow().snapshot.resolve.deadline;
         let stale_after = miss.route.times.stale_after;
         if miss.route.group.is_out() {
-            miss.route.counters.all_out.bump();
+            self.counters.all_out.bump();
         }
         let start = Instant::now();
         let exchange = miss.route.find_out(&miss.ask, start + deadline);
@@ -307,7 +310,9 @@ impl Resolver {
             miss.route.heard(outcome.is_ok());
         }
         let entry = match outcome {
-            Ok(reply) => Entry::from_reply(&reply, &miss.route.rules, now).ok(),
+            Ok(reply) => Entry::from_reply(&reply, &miss.route.rules, now)
+                .inspect_err(|_| miss.route.counters.malformed.bump())
+                .ok(),
             Err(failure) => {
                 reply::failure_entry(&miss.question(), code_of(failure), extended_error_of(failure), now)
             }
@@ -351,7 +356,7 @@ impl Resolver {
         let mut desk = self.desk.borrow_mut();
         match miss.stale.as_ref().filter(|stale| stale.is_usable(now)) {
             Some(stale) => desk.answer(waiter, Outcome::Stale(stale), miss.manner(now)),
-            None => desk.refuse(waiter, extended_error::OTHER),
+            None => desk.refuse(waiter, extended_error::OTHER, now),
         }
     }
 }

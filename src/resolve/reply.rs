@@ -11,6 +11,7 @@ use crate::wire::query::{Edns, Question};
 use crate::wire::rcode;
 
 use super::ZoneCounters;
+use super::traffic::Protocol;
 
 /// The way back to a client.
 pub trait ReplyTo {
@@ -30,6 +31,8 @@ pub struct Waiter {
     pub limit: usize,
     /// The UDP size that our OPT states.
     pub our_size: u16,
+    /// How the query came.
+    pub protocol: Protocol,
     /// When the query came.
     pub since: Now,
     /// Where it is counted: its zone, at the listener that it came by.
@@ -87,14 +90,14 @@ impl Desk {
             }
         };
         if let Some(len) = answer::write(&mut self.buffer, &entry.stored(), &asker, ttl, 0, error) {
-            zone.answers[usize::from(entry.rcode())].bump();
+            zone.traffic.answered(waiter.protocol, entry.rcode(), len);
             waiter.reply_to.send(&self.buffer[..len]);
         }
         zone.miss_latency.record(manner.now.since(waiter.since), 1);
     }
 
     /// Answers one waiter with a response code of our own.
-    pub fn refuse(&mut self, waiter: &Waiter, error: u16) {
+    pub fn refuse(&mut self, waiter: &Waiter, error: u16, now: Now) {
         let question = Question::read(&waiter.question).ok();
         let code = rcode::SERVFAIL;
         let written = answer::write_code(
@@ -107,9 +110,10 @@ impl Desk {
             Some(error),
         );
         if let Some(len) = written {
-            waiter.counters.answers[usize::from(code)].bump();
+            waiter.counters.traffic.answered(waiter.protocol, code, len);
             waiter.reply_to.send(&self.buffer[..len]);
         }
+        waiter.counters.miss_latency.record(now.since(waiter.since), 1);
     }
 }
 

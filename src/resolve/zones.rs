@@ -24,6 +24,8 @@ use crate::upstream::{self, Ask, Asking, Failure, Group, Member, Places, Server,
 use crate::wire::header::{self, Header};
 use crate::wire::{name, rcode};
 
+use super::traffic::Traffic;
+
 /// Zones in a configuration.
 pub const ZONES: Limit<usize> = Limit::new(1, 1, 256);
 /// One zone as the road sees it.
@@ -344,39 +346,18 @@ impl Routes {
     }
 }
 
-/// Types that are counted by name; others are counted together.
-pub const TYPES: [(u16, &str); 12] = [
-    (1, "A"),
-    (28, "AAAA"),
-    (12, "PTR"),
-    (33, "SRV"),
-    (16, "TXT"),
-    (15, "MX"),
-    (5, "CNAME"),
-    (2, "NS"),
-    (6, "SOA"),
-    (65, "HTTPS"),
-    (48, "DNSKEY"),
-    (43, "DS"),
-];
-
-/// The place of a type in [`ZoneCounters::queries`]: its index in [`TYPES`], or one past the end.
-pub fn type_index(rtype: u16) -> usize {
-    TYPES.iter().position(|&(t, _)| t == rtype).unwrap_or(TYPES.len())
-}
-
-/// What one worker counts about one zone.
+/// What one worker counts about one zone at one listener.
 #[derive(Debug, Default)]
 pub struct ZoneCounters {
-    /// Queries by protocol (0 UDP, 1 TCP), family (0 IPv4, 1 IPv6) and type ([`type_index`]).
-    pub queries: [[[Counter; TYPES.len() + 1]; 2]; 2],
-    /// Answers by response code (0 to 15).
-    pub answers: [Counter; 16],
-    /// Queries answered from a fresh entry.
-    pub hits: Counter,
+    /// Its queries and answers.
+    pub traffic: Traffic,
+    /// Queries answered from a fresh entry, by what it says (0 data, 1 that there is none).
+    pub hits: [Counter; 2],
+    /// Queries answered at once from a stale entry, likewise.
+    pub stale_hits: [Counter; 2],
     /// Queries answered from a remembered failure (RFC 9520).
     pub failure_hits: Counter,
-    /// Queries that a fresh entry could not answer.
+    /// Queries that the cache could not answer at once.
     pub misses: Counter,
     /// Of these, those that joined a flight already under way.
     pub coalesced: Counter,
@@ -389,10 +370,10 @@ pub struct ZoneCounters {
     /// Queries refused because [`MAX_CONCURRENT`](upstream::asking::MAX_CONCURRENT) was reached, or answered with
     /// stale data instead.
     pub concurrent_limit: Counter,
-    /// Questions that came up while every server was out.
-    pub all_out: Counter,
     /// Misses answered by the zone's own rules, without asking anybody.
     pub local: Counter,
+    /// Replies of upstreams that were no well-formed answers: given to nobody, and not kept.
+    pub malformed: Counter,
     /// Time from the receipt of a batch to its answers being sent, for hits.
     pub hit_latency: Histogram,
     /// Time from the receipt of a query to its answer being sent, for misses.

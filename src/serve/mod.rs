@@ -153,7 +153,7 @@ impl Supervisor {
                 cache: Arc::clone(&cache),
                 published: Arc::clone(&published),
                 settings: Arc::clone(&settings),
-                listen: Arc::default(),
+                listen: Arc::new(listen::Counters::of(addresses.len())),
                 resolve: Arc::default(),
                 pulse: Arc::default(),
             };

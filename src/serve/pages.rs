@@ -9,9 +9,13 @@ use crate::telemetry::metrics::{self, CacheFigures, Sources};
 impl Pages for Supervisor {
     fn metrics(&self) -> String {
         let figures = self.cache.figures();
+        let snapshot = self.published.load();
+        let zones: Vec<u32> = snapshot.zones.iter().map(|zone| zone.id).collect();
         metrics::render(&Sources {
             workers: &self.sources,
-            snapshot: &self.published.load(),
+            snapshot: &snapshot,
+            cached: &self.cache.by_zone(&zones),
+            config: &self.config.borrow().to_toml(),
             cache: CacheFigures {
                 bytes: figures.bytes,
                 limit_bytes: figures.limit,

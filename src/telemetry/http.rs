@@ -25,11 +25,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::metrics;
 use crate::config::HttpPath;
-use crate::count::{Counter, Gauge};
+use crate::count::{Counter, Decades, Gauge};
 
 /// Connections open at once at one listener; more are closed as they come.
 pub const CONNECTIONS: usize = 64;
@@ -81,6 +81,10 @@ pub struct Counters {
     pub broken: Counter,
     /// Connections closed because they did not end by themselves after [`AGE`].
     pub aged: Counter,
+    /// How long `/health` took to say something.
+    pub health: Decades,
+    /// Times it did not say that all is well.
+    pub health_failed: Counter,
 }
 
 /// A future of this thread.
@@ -180,11 +184,22 @@ async fn respond(request: &Request<Incoming>, site: &Site) -> Response<Full<Byte
         None => text(StatusCode::OK, index(&site.paths)),
         Some(HttpPath::Metrics) => scraped(request.headers(), site.pages.metrics()),
         Some(HttpPath::Ready) => told(site.pages.ready()),
-        Some(HttpPath::Health) => told(match timeout(site.limits.answer, site.pages.health()).await {
-            Ok(health) => health,
-            Err(_) => Err(vec![format!("no result within {:?}", site.limits.answer)]),
-        }),
+        Some(HttpPath::Health) => told(health(site).await),
     }
+}
+
+/// Whether we are well, counted.
+async fn health(site: &Site) -> Result<(), Vec<String>> {
+    let began = Instant::now();
+    let health = match timeout(site.limits.answer, site.pages.health()).await {
+        Ok(health) => health,
+        Err(_) => Err(vec![format!("no result within {:?}", site.limits.answer)]),
+    };
+    site.counters.health.record(began.elapsed());
+    if health.is_err() {
+        site.counters.health_failed.bump();
+    }
+    health
 }
 
 /// The path of a page.

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::message::{self, Query};
 use super::queue::{FORGET, Queue};
 use super::standing::Standing;
-use super::{IDLE, Settings, mark};
+use super::{IDLE, Settings, Transport, mark};
 
 /// Queries open on one connection.
 pub const PIPELINE: usize = 4096;
@@ -188,6 +188,12 @@ impl Connection {
         let mut queue = self.queue.borrow_mut();
         queue.forget();
         let place = queue.push(query, reply);
+        let counters = &self.standing.counters;
+        if place == 0 {
+            counters.first[Transport::Tcp as usize].bump()
+        } else {
+            counters.reused.bump()
+        }
         self.used.set(Instant::now());
         self.waiting.set(self.waiting.get() + 1);
         self.wake.notify_one();

@@ -66,6 +66,11 @@ impl Health {
         self.out.is_some()
     }
 
+    /// Failures since the last answer.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// The server is being asked. If it is out and a probe was due, this is the probe, and the next one is
     /// due after twice the time.
     pub fn asking(&mut self, now: Now) {

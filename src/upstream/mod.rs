@@ -72,9 +72,9 @@ use server::Upstream;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
     /// Pipelined queries over long-lived connections (RFC 7766).
-    Tcp,
+    Tcp = 0,
     /// A datagram from a fresh port for each query; truncated answers are asked for again over TCP.
-    Udp,
+    Udp = 1,
 }
 
 /// One server we ask.
@@ -187,10 +187,14 @@ impl Default for Settings {
 pub struct Counters {
     /// Queries sent, each try counted.
     pub sent: Counter,
-    /// Answers that were used, by response code (0 to 15).
-    pub answers: [Counter; 16],
-    /// Time from sending to the answer.
-    pub latency: Histogram,
+    /// Time from sending to the answer, for answers that were used, by response code (0 to 15).
+    pub latency: [Histogram; 16],
+    /// Queries put on a TCP connection that had carried one before.
+    pub reused: Counter,
+    /// Queries that were the first on their socket, by [`Transport`].
+    pub first: [Counter; 2],
+    /// Bad moments: tries without an answer and broken connections, those that were under way together as one.
+    pub failures: Counter,
     /// Tries that ended without an answer in time.
     pub timeouts: Counter,
     /// Tries that ended with a transport error (refused, reset, closed).

@@ -92,6 +92,7 @@ impl Upstream {
             self.standing.counters.datagrams_limit.bump();
             return Begun::limited();
         };
+        self.standing.counters.first[Transport::Udp as usize].bump();
         let outstanding = self.standing.asking();
         let (upstream, query) = (self.clone(), query.clone());
         let reply = async move {

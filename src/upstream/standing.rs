@@ -96,8 +96,7 @@ impl Standing {
 
     /// A reply is used.
     pub fn used(&self, reply: &[u8], took: Duration) {
-        self.counters.answers[usize::from(message::rcode(reply))].bump();
-        self.counters.latency.record(took, 1);
+        self.counters.latency[usize::from(message::rcode(reply) & 15)].record(took, 1);
     }
 
     /// A try that began at `began` was not answered in time. It speaks against the server only if nothing
@@ -117,7 +116,12 @@ impl Standing {
 
     fn blame(&self, began: Instant, why: &str) {
         let now = Now::read();
-        if self.health.borrow_mut().failed(now - began.elapsed(), now) {
+        let mut health = self.health.borrow_mut();
+        let before = health.failures();
+        let goes_out = health.failed(now - began.elapsed(), now);
+        self.counters.failures.add((health.failures() - before).into());
+        drop(health);
+        if goes_out {
             self.counters.taken_out.bump();
             self.counters.out.up();
             if self.outage.as_ref().is_some_and(|outage| outage.begins()) {

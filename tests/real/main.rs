@@ -11,6 +11,7 @@
 //! | `resolvers` | glibc's and musl's resolvers |
 //! | `rules` | rewrite, template, hosts and dns64 as CoreDNS has them |
 //! | `metrics` | promtool reads our metrics; ready and healthy beside a real server |
+//! | `dashboards` | CoreDNS and we count the same, by the same names |
 //! | `start` | the start without arguments; a resolv.conf that names ourselves |
 //! | `servers` | starts CoreDNS, unbound and sidestep, each at an address of its own |
 //! | `client` | single questions, and load that counts what came back |
@@ -20,6 +21,7 @@
 
 mod answers;
 mod client;
+mod dashboards;
 mod latency;
 mod metrics;
 mod namespace;

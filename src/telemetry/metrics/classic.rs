@@ -22,11 +22,23 @@ pub fn classic(openmetrics: &str) -> String {
             };
             out += &format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n");
         } else if !line.starts_with('#') {
-            out += line;
+            match whole_bound(line) {
+                Some((before, after)) => out.extend([before, after]),
+                None => out += line,
+            }
             out.push('\n');
         }
     }
     out
+}
+
+/// A bucket's line whose bound is a whole number: what stands before and behind its `.0`. The bound is the first label.
+fn whole_bound(line: &str) -> Option<(&str, &str)> {
+    const MARK: &str = "_bucket{le=\"";
+    let start = line.find(MARK)? + MARK.len();
+    let end = start + line[start..].find('"')?;
+    let number = line[start..end].strip_suffix(".0")?;
+    Some((&line[..start + number.len()], &line[end..]))
 }
 
 #[cfg(test)]
@@ -38,10 +50,14 @@ mod tests {
         let openmetrics = "# HELP s_build The version\n# TYPE s_build info\ns_build_info{version=\"1\"} 1\n\
             # HELP s_hits Hits here\n# TYPE s_hits counter\ns_hits_total{zone=\"#\"} 2\n\
             # HELP s_cache_bytes Bytes\n# TYPE s_cache_bytes gauge\n# UNIT s_cache_bytes bytes\ns_cache_bytes 3\n\
+            # HELP s_size Sizes\n# TYPE s_size histogram\ns_size_bucket{le=\"100.0\"} 1\n\
+            s_size_bucket{le=\"0.5\",z=\"1.0\"} 1\n\
             # EOF\n";
         let expected = "# HELP s_build_info The version\n# TYPE s_build_info gauge\ns_build_info{version=\"1\"} 1\n\
             # HELP s_hits_total Hits here\n# TYPE s_hits_total counter\ns_hits_total{zone=\"#\"} 2\n\
-            # HELP s_cache_bytes Bytes\n# TYPE s_cache_bytes gauge\ns_cache_bytes 3\n";
+            # HELP s_cache_bytes Bytes\n# TYPE s_cache_bytes gauge\ns_cache_bytes 3\n\
+            # HELP s_size Sizes\n# TYPE s_size histogram\ns_size_bucket{le=\"100\"} 1\n\
+            s_size_bucket{le=\"0.5\",z=\"1.0\"} 1\n";
         assert_eq!(classic(openmetrics), expected);
     }
 }

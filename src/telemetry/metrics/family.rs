@@ -7,26 +7,75 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use crate::count::{self, Histogram};
+use crate::count::{self, Decades, Histogram, SIZE_BOUNDS, Sizes};
 
 /// One number, or one histogram.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// It only rises.
     Counter(u64),
+    /// It only rises, and may stand between two numbers: a time in seconds.
+    Seconds(f64),
     /// It rises and falls.
     Gauge(u64),
-    /// Latencies: their sum in seconds, their counts per bucket.
-    Histogram(f64, [u64; count::BUCKETS + 1]),
+    /// Their sum, and the counts per bucket (not cumulative) with its upper bound; the last has none.
+    Histogram(f64, Vec<(f64, u64)>),
     /// What matters stands in the labels.
     Info,
+}
+
+impl Value {
+    /// A histogram of durations.
+    pub fn durations(histogram: &Histogram) -> Self {
+        let buckets = histogram.counts().into_iter().enumerate().map(|(i, n)| (Histogram::bound(i), n));
+        Self::Histogram(histogram.sum(), buckets.collect())
+    }
+
+    /// A histogram of sizes.
+    pub fn sizes(sizes: &Sizes) -> Self {
+        let bounds = SIZE_BOUNDS.iter().map(|&bound| f64::from(bound)).chain([f64::INFINITY]);
+        Self::Histogram(sizes.sum() as f64, bounds.zip(sizes.counts()).collect())
+    }
+
+    /// A coarse histogram of durations.
+    pub fn decades(decades: &Decades) -> Self {
+        Self::Histogram(decades.sum(), decades.counts().collect())
+    }
+
+    /// Adds another of the same kind and, of a histogram, with the same bounds.
+    pub fn add(&mut self, other: Self) {
+        match (self, other) {
+            (Self::Counter(a), Self::Counter(b)) | (Self::Gauge(a), Self::Gauge(b)) => *a += b,
+            (Self::Histogram(sum, counts), Self::Histogram(more, others)) => {
+                *sum += more;
+                counts.iter_mut().zip(others).for_each(|(a, b)| a.1 += b.1);
+            }
+            _ => {}
+        }
+    }
+
+    /// The sum of both; see [`add`](Self::add).
+    pub fn plus(mut self, other: Self) -> Self {
+        self.add(other);
+        self
+    }
+
+    /// Whether nothing was counted yet.
+    pub fn is_zero(&self) -> bool {
+        match self {
+            Self::Counter(n) => *n == 0,
+            Self::Histogram(_, counts) => counts.iter().all(|&(_, n)| n == 0),
+            Self::Seconds(_) | Self::Gauge(_) | Self::Info => false,
+        }
+    }
 }
 
 /// A value with its labels.
 #[derive(Clone, Debug)]
 pub struct Sample {
     labels: Vec<(&'static str, Cow<'static, str>)>,
-    value: Value,
+    /// The value.
+    pub value: Value,
     /// Whether it is written while it is zero, too.
     always: bool,
 }
@@ -53,7 +102,7 @@ impl Sample {
 /// One name with all that is counted under it.
 #[derive(Clone, Debug)]
 pub struct Family {
-    /// Without `sidestep_`, the unit, and `_total`: those are added in the encoding.
+    /// Without the prefix (`sidestep_`, `coredns_`), the unit, and `_total`: those are added in the encoding.
     pub name: &'static str,
     /// What it means, in one line.
     pub help: &'static str,
@@ -84,8 +133,7 @@ impl Family {
 
     /// One histogram, in seconds.
     pub fn histogram(name: &'static str, help: &'static str, histogram: &Histogram) -> Self {
-        let value = Value::Histogram(histogram.sum(), histogram.counts());
-        Self::labelled(name, help, [Sample::new(value)]).in_unit(Unit::Seconds)
+        Self::labelled(name, help, [Sample::new(Value::durations(histogram))]).in_unit(Unit::Seconds)
     }
 
     /// With its unit.
@@ -97,14 +145,7 @@ impl Family {
     /// Adds the same family of another worker: its samples are the same ones, in the same order.
     pub fn add(&mut self, other: Self) {
         for (mine, theirs) in self.samples.iter_mut().zip(other.samples) {
-            match (&mut mine.value, theirs.value) {
-                (Value::Counter(a), Value::Counter(b)) | (Value::Gauge(a), Value::Gauge(b)) => *a += b,
-                (Value::Histogram(sum, counts), Value::Histogram(more, others)) => {
-                    *sum += more;
-                    counts.iter_mut().zip(others).for_each(|(a, b)| *a += b);
-                }
-                _ => {}
-            }
+            mine.value.add(theirs.value);
         }
     }
 
@@ -116,11 +157,11 @@ impl Family {
         self
     }
 
-    /// Leaves out counters at zero, but those that are always written; one stays in any case. After this it
-    /// can no longer be added to another worker's.
+    /// Leaves out counters and histograms at zero, but those that are always written; one stays in any case. After
+    /// this it can no longer be added to another worker's.
     pub fn thinned_out(mut self) -> Self {
         let first = self.samples.first().cloned();
-        self.samples.retain(|s| s.always || s.value != Value::Counter(0));
+        self.samples.retain(|s| s.always || !s.value.is_zero());
         if self.samples.is_empty() {
             self.samples.extend(first);
         }
@@ -129,7 +170,7 @@ impl Family {
 
     fn kind(&self) -> MetricType {
         match self.samples.first().map(|s| &s.value) {
-            Some(Value::Counter(_)) => MetricType::Counter,
+            Some(Value::Counter(_) | Value::Seconds(_)) => MetricType::Counter,
             Some(Value::Gauge(_)) => MetricType::Gauge,
             Some(Value::Histogram(..)) => MetricType::Histogram,
             Some(Value::Info) => MetricType::Info,
@@ -169,12 +210,11 @@ fn samples(mut metric: MetricEncoder<'_>, samples: &[Sample]) -> std::fmt::Resul
 fn value(metric: &mut MetricEncoder<'_>, value: &Value) -> std::fmt::Result {
     match value {
         Value::Counter(n) => metric.encode_counter::<NoLabelSet, _, f64>(n, None),
+        Value::Seconds(n) => metric.encode_counter::<NoLabelSet, _, f64>(n, None),
         Value::Gauge(n) => metric.encode_gauge(n),
         Value::Histogram(sum, counts) => {
-            let last = counts.len() - 1;
-            let bound = |i| if i < last { Histogram::bound(i) } else { f64::INFINITY };
-            let buckets: Vec<_> = counts.iter().enumerate().map(|(i, &n)| (bound(i), n)).collect();
-            metric.encode_histogram::<NoLabelSet>(*sum, counts.iter().sum(), &buckets, None)
+            let count = counts.iter().map(|&(_, n)| n).sum();
+            metric.encode_histogram::<NoLabelSet>(*sum, count, counts, None)
         }
         Value::Info => Ok(()),
     }

@@ -3,14 +3,18 @@
 //! Nothing is kept here between scrapes: [`render`] reads the counters where their owners write them, adds
 //! the workers up, and writes the OpenMetrics text format; [`classic()`] turns that into Prometheus' older one.
 //!
-//! - Names are `sidestep_*` (but for one that alerts of node-cache's users are made of), with the unit as a suffix, and `_total` for what only rises.
+//! - Names are `sidestep_*`, with the unit as a suffix, and `_total` for what only rises. The same counters are told
+//!   once more in CoreDNS's and node-cache's words (`coredns.rs`), and `process_*` is what all programs say.
+//! - `docs/metrics.md` lists all of them; a test holds it to that.
 //! - Each stage's counters are told in `tell.rs`, in one function a struct, which names every field: a counter
 //!   that is added to a stage and forgotten there does not compile.
 //! - A query type or response code that has never been counted is left out, except the first of its kind and
 //!   the codes that alerts are made of, so that every name is there from the first scrape on.
 
 mod classic;
+mod coredns;
 mod family;
+mod process;
 mod tell;
 
 use std::sync::Arc;
@@ -21,6 +25,7 @@ pub use classic::classic;
 use family::{Families, Family, Sample, Value};
 
 use super::http;
+use crate::cache::OfZone;
 use crate::resolve::Snapshot;
 use crate::{listen, node, resolve, upstream};
 
@@ -60,6 +65,8 @@ pub struct Sources<'a> {
     pub snapshot: &'a Snapshot,
     /// The cache.
     pub cache: CacheFigures,
+    /// What the cache holds of each zone of the snapshot, in its order.
+    pub cached: &'a [OfZone],
     /// What happened to link and rules, where this is a node.
     pub node: Option<&'a node::Counters>,
     /// The HTTP listeners.
@@ -68,6 +75,8 @@ pub struct Sources<'a> {
     pub reloads_ok: u64,
     /// Times a changed configuration was refused and the running one kept.
     pub reloads_failed: u64,
+    /// The configuration that runs, as text.
+    pub config: &'a str,
     /// When this process started, in seconds since 1970.
     pub started: u64,
 }
@@ -79,9 +88,10 @@ pub fn render(sources: &Sources<'_>) -> String {
         registry.sub_registry_with_prefix(prefix).register_collector(Box::new(Families(families)));
     };
     register("sidestep", families(sources));
+    register("coredns", coredns::families(sources));
+    register("process", process::families(sources.started));
     if let Some(node) = sources.node {
-        // As node-cache has it, for the alerts that stand on it.
-        register("coredns_nodecache", vec![tell::setup_errors(node)]);
+        register("coredns_nodecache", vec![coredns::setup_errors(node)]);
     }
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &registry) {
@@ -93,8 +103,8 @@ pub fn render(sources: &Sources<'_>) -> String {
 
 /// Every family with its samples.
 fn families(sources: &Sources<'_>) -> Vec<Family> {
-    let Sources { workers, snapshot, cache, node, http, reloads_ok, reloads_failed, started } = *sources;
-    let mut all = process(workers.len(), started);
+    let Sources { workers, snapshot, cache, node, http, reloads_ok, reloads_failed, started, .. } = *sources;
+    let mut all = of_process(workers.len(), started);
     all.push(Family::labelled(
         "reloads",
         "Times a changed configuration was taken over, or refused and the running one kept",
@@ -113,20 +123,20 @@ fn families(sources: &Sources<'_>) -> Vec<Family> {
             let listen = zone.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
             families = families.into_iter().map(|family| family.owned_by("listen", &listen)).collect();
         }
-        (zone.display.clone(), families)
+        families.into_iter().map(|family| family.owned_by("zone", &zone.display)).collect()
     });
-    all.extend(join("zone", zones));
+    all.extend(join(zones));
     let servers = snapshot.servers.iter().map(|entry| {
         let families = sum(entry.counters.iter().map(|c| &**c), tell::upstream);
-        (url(entry.server), families)
+        families.into_iter().map(|family| family.owned_by("upstream", &url(entry.server))).collect()
     });
-    all.extend(join("upstream", servers));
+    all.extend(join(servers));
     all.extend(sum(http.iter().map(|c| &**c), tell::http));
     all
 }
 
 /// What holds for the process as a whole.
-fn process(workers: usize, started: u64) -> Vec<Family> {
+fn of_process(workers: usize, started: u64) -> Vec<Family> {
     let mut all = vec![
         Family::labelled(
             "build",
@@ -137,18 +147,11 @@ fn process(workers: usize, started: u64) -> Vec<Family> {
         Family::gauge("workers", "Worker threads", workers as u64),
     ];
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if let Some(bytes) = resident(&status) {
+    if let Some(bytes) = process::bytes(&status, "VmRSS:") {
         let help = "Memory of the process that is resident";
         all.push(Family::gauge("resident_memory", help, bytes).in_unit(Unit::Bytes));
     }
     all
-}
-
-/// The resident memory in bytes, out of a `/proc/PID/status` (proc_pid_status(5): `VmRSS`, in kB of 1024).
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
-    Some(kib * 1024)
 }
 
 /// A server as the configuration writes it: `tcp://10.96.0.10:53`.
@@ -169,18 +172,14 @@ fn sum<'a, C: Default + 'a>(blocks: impl Iterator<Item = &'a C>, tell: fn(&C) ->
     total.unwrap_or_else(|| tell(&C::default())).into_iter().map(Family::thinned_out).collect()
 }
 
-/// The same families of several owners as one list: each family once, its samples labelled with their owner.
-fn join(label: &'static str, owners: impl Iterator<Item = (String, Vec<Family>)>) -> Vec<Family> {
-    let mut all: Vec<Family> = Vec::new();
-    for (owner, families) in owners {
-        let families = families.into_iter().map(|f| f.owned_by(label, &owner));
-        if all.is_empty() {
-            all = families.collect();
-        } else {
+/// The same families of several owners as one list: each family once, with the samples of all.
+fn join(owners: impl Iterator<Item = Vec<Family>>) -> Vec<Family> {
+    owners
+        .reduce(|mut all, families| {
             all.iter_mut().zip(families).for_each(|(a, f)| a.samples.extend(f.samples));
-        }
-    }
-    all
+            all
+        })
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use prometheus_client::registry::Unit;
 use super::CacheFigures;
 use super::family::{Family, Sample, Value};
 use crate::count::Counter;
-use crate::resolve::zones::TYPES;
+use crate::resolve::traffic::{TYPES, Traffic};
 use crate::{listen, node, resolve, telemetry::http, upstream};
 
 /// Response codes by name (the IANA registry "DNS RCODEs"); those without one are numbered.
-const RCODES: [&str; 24] = [
+pub const RCODES: [&str; 24] = [
     "NOERROR",
     "FORMERR",
     "SERVFAIL",
@@ -52,7 +52,7 @@ fn by_rcode(name: &'static str, help: &'static str, counters: &[Counter]) -> Fam
 }
 
 /// Counters that one label tells apart, each always written.
-fn by<const N: usize>(
+pub fn by<const N: usize>(
     label: &'static str,
     name: &'static str,
     help: &'static str,
@@ -80,6 +80,7 @@ pub fn cache(figures: CacheFigures) -> Vec<Family> {
 /// A worker's clients.
 pub fn listen(counters: &listen::Counters) -> Vec<Family> {
     let listen::Counters {
+        outside: _, // in CoreDNS's words only
         short,
         responses,
         local_answers,
@@ -126,7 +127,7 @@ pub fn listen(counters: &listen::Counters) -> Vec<Family> {
 
 /// A worker's misses.
 pub fn resolve(counters: &resolve::Counters) -> Vec<Family> {
-    let resolve::Counters { flights, flights_limit, waiters_limit, prefetches_limit } = counters;
+    let resolve::Counters { flights, flights_limit, waiters_limit, prefetches_limit, all_out } = counters;
     vec![
         Family::gauge("flights", "Questions under way to upstreams, now", flights.get()),
         by(
@@ -135,15 +136,16 @@ pub fn resolve(counters: &resolve::Counters) -> Vec<Family> {
             "Questions refused (flights, waiters) or prefetches not made because a limit was reached",
             [("flights", flights_limit), ("waiters", waiters_limit), ("prefetches", prefetches_limit)],
         ),
+        Family::counter("all_out", "Questions asked though all servers of their zone were out", all_out),
     ]
 }
 
 /// A worker's part of one zone.
 pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
     let resolve::ZoneCounters {
-        queries,
-        answers,
-        hits,
+        traffic,
+        hits: [hits, denials],
+        stale_hits: [stale_data, stale_denials],
         failure_hits,
         misses,
         coalesced,
@@ -151,15 +153,40 @@ pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
         prefetches,
         timeouts,
         concurrent_limit,
-        all_out,
         local,
+        malformed,
         hit_latency,
         miss_latency,
     } = counters;
+    // What CoreDNS has names for is told in those only.
+    let Traffic {
+        queries,
+        answers,
+        dnssec_ok: _,
+        query_sizes: _,
+        own_answers: _,
+        answer_sizes: _,
+        own_latency: _,
+    } = traffic;
     vec![
-        Family::labelled("queries", "Queries from clients", by_query(queries)),
+        Family::labelled(
+            "queries",
+            "Queries from clients",
+            by_query(queries, ["protocol", "family", "type"], ["ipv4", "ipv6"]),
+        ),
         by_rcode("answers", "Answers to clients", answers),
-        Family::counter("hits", "Queries answered from a fresh cache entry", hits),
+        by(
+            "kind",
+            "hits",
+            "Queries answered from a fresh cache entry",
+            [("positive", hits), ("negative", denials)],
+        ),
+        by(
+            "kind",
+            "stale_hits",
+            "Queries answered at once from a stale cache entry",
+            [("positive", stale_data), ("negative", stale_denials)],
+        ),
         Family::counter("failure_hits", "Hits on a remembered failure (RFC 9520)", failure_hits),
         Family::counter("misses", "Queries that nothing fresh in the cache could answer", misses),
         Family::counter("coalesced_misses", "Misses that joined a flight already under way", coalesced),
@@ -171,8 +198,8 @@ pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
             "Queries refused, or answered with stale data, because max_concurrent was reached",
             concurrent_limit,
         ),
-        Family::counter("all_out_questions", "Questions that came up while every upstream was out", all_out),
         Family::counter("rule_answers", "Misses answered by the zone's own rules, without asking", local),
+        Family::counter("malformed_answers", "Answers of upstreams that could not be read", malformed),
         Family::histogram("hit_duration", "Time from receiving a hit's batch to its answers", hit_latency),
         Family::histogram("miss_duration", "Time from receiving a miss to its answer", miss_latency),
     ]
@@ -197,17 +224,21 @@ pub fn services(counters: &resolve::zones::ServiceCounters) -> Vec<Family> {
     ]
 }
 
-/// Queries by protocol, address family and type.
-fn by_query(queries: &[[[Counter; TYPES.len() + 1]; 2]; 2]) -> Vec<Sample> {
+/// Queries by protocol, address family and type; with what the labels and the families are called.
+pub fn by_query(
+    queries: &[[[Counter; TYPES.len() + 1]; 2]; 2],
+    labels: [&'static str; 3],
+    families: [&'static str; 2],
+) -> Vec<Sample> {
     let mut samples = Vec::new();
-    for (protocol, families) in ["udp", "tcp"].into_iter().zip(queries) {
-        for (family, types) in ["ipv4", "ipv6"].into_iter().zip(families) {
+    for (protocol, of_protocol) in ["udp", "tcp"].into_iter().zip(queries) {
+        for (family, types) in families.into_iter().zip(of_protocol) {
             let names = TYPES.iter().map(|&(_, name)| name).chain(["other"]);
             samples.extend(names.zip(types).map(|(name, counter)| {
                 Sample::new(Value::Counter(counter.get()))
-                    .with("protocol", protocol)
-                    .with("family", family)
-                    .with("type", name)
+                    .with(labels[0], protocol)
+                    .with(labels[1], family)
+                    .with(labels[2], name)
             }));
         }
     }
@@ -231,29 +262,14 @@ pub fn node(counters: &node::Counters) -> Vec<Family> {
     ]
 }
 
-/// What could not be done to the node, in node-cache's words.
-pub fn setup_errors(counters: &node::Counters) -> Family {
-    let [rules, lock, link_add, link_check] = &counters.faults;
-    by(
-        "errortype",
-        "setup_errors",
-        "Errors in setting up link and rules",
-        [
-            ("iptables", rules),
-            ("iptables_lock", lock),
-            ("interface_add", link_add),
-            ("interface_check", link_check),
-            ("configmap", &counters.config_map),
-        ],
-    )
-}
-
 /// A worker's part of one server.
 pub fn upstream(counters: &upstream::Counters) -> Vec<Family> {
     let upstream::Counters {
         sent,
-        answers,
         latency,
+        reused,
+        first: [first_tcp, first_udp],
+        failures,
         timeouts,
         errors,
         hedges,
@@ -274,8 +290,31 @@ pub fn upstream(counters: &upstream::Counters) -> Vec<Family> {
     } = counters;
     vec![
         Family::counter("upstream_queries", "Queries sent to the server, each try counted", sent),
-        by_rcode("upstream_answers", "Answers of the server that were used", answers),
-        Family::histogram("upstream_duration", "Time from sending a query to its answer", latency),
+        Family::labelled(
+            "upstream_answers",
+            "Answers of the server that were used",
+            latency.iter().zip(RCODES).map(|(of_code, rcode)| {
+                let sample = Sample::new(Value::Counter(of_code.count())).with("rcode", rcode);
+                if USUAL.contains(&rcode) { sample.always() } else { sample }
+            }),
+        ),
+        Family::labelled(
+            "upstream_duration",
+            "Time from sending a query to its answer",
+            latency.iter().map(Value::durations).reduce(Value::plus).map(Sample::new),
+        )
+        .in_unit(Unit::Seconds),
+        by(
+            "socket",
+            "upstream_queries_by_socket",
+            "Queries by what they went out on: a TCP connection in use, a new one, or a UDP socket of their own",
+            [("reused", reused), ("new_tcp", first_tcp), ("udp", first_udp)],
+        ),
+        Family::counter(
+            "upstream_failures",
+            "Bad moments of the server: what was under way together and failed counts once",
+            failures,
+        ),
         by(
             "reason",
             "upstream_failed_tries",
@@ -334,7 +373,16 @@ pub fn upstream(counters: &upstream::Counters) -> Vec<Family> {
 
 /// An HTTP listener's clients.
 pub fn http(counters: &http::Counters) -> Vec<Family> {
-    let http::Counters { accepted, accept_failed, open, connections_limit, broken, aged } = counters;
+    let http::Counters {
+        accepted,
+        accept_failed,
+        open,
+        connections_limit,
+        broken,
+        aged,
+        health: _, // in CoreDNS's words only
+        health_failed: _,
+    } = counters;
     vec![
         Family::counter("http_accepted_connections", "HTTP connections accepted", accepted),
         Family::counter("http_accept_failures", "HTTP connections that could not be accepted", accept_failed),

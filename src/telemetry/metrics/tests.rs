@@ -1,10 +1,11 @@
 //! The metrics as a scraper reads them: a strict reader of both formats, the list of names, and the numbers.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::*;
 use crate::count::Counter;
+use crate::resolve::traffic::{Protocol, TYPES, Traffic};
 use crate::resolve::{Zone, ZoneCounters, zones::ServerEntry};
 use crate::upstream::{Server, Transport};
 
@@ -27,12 +28,15 @@ fn snapshot() -> Snapshot {
     Snapshot {
         zones: vec![zone(1, "odd\\032\"name\"."), zone(2, ".")],
         servers: vec![server("10.96.0.10:53", Transport::Tcp), server("[fd00::a]:53", Transport::Udp)],
+        listeners: vec!["127.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()],
         ..Snapshot::default()
     }
 }
 
 fn workers() -> Vec<WorkerSources> {
-    (0..2).map(|_| WorkerSources { listen: Arc::default(), resolve: Arc::default() }).collect()
+    (0..2)
+        .map(|_| WorkerSources { listen: Arc::new(listen::Counters::of(2)), resolve: Arc::default() })
+        .collect()
 }
 
 fn rendered(workers: &[WorkerSources], snapshot: &Snapshot) -> String {
@@ -40,6 +44,8 @@ fn rendered(workers: &[WorkerSources], snapshot: &Snapshot) -> String {
         workers,
         snapshot,
         cache: CacheFigures { bytes: 1, limit_bytes: 2, entries: 3, evictions: 4 },
+        cached: &[OfZone::default(), OfZone { entries: [8, 9], evictions: [10, 11] }],
+        config: "",
         node: Some(&node::Counters::default()),
         http: &[Arc::default()],
         reloads_ok: 5,
@@ -55,17 +61,26 @@ fn count_everything(workers: &[WorkerSources], snapshot: &Snapshot) {
         w.listen.tcp_open.set(3);
         w.listen.local_answers.iter().for_each(Counter::bump);
         w.resolve.flights.set(4);
+        w.listen.outside.iter().for_each(count_traffic);
     }
     for zone in snapshot.zones.iter().flat_map(|z| z.counters.iter().flatten()) {
-        zone.queries.iter().flatten().flatten().for_each(Counter::bump);
-        zone.answers.iter().for_each(Counter::bump);
+        count_traffic(&zone.traffic);
         zone.hit_latency.record(Duration::from_micros(33), 10);
         zone.miss_latency.record(Duration::from_secs(9), 1);
     }
     for server in snapshot.servers.iter().flat_map(|s| &s.counters) {
-        server.answers.iter().for_each(Counter::bump);
         server.out.set(1);
-        server.latency.record(Duration::from_millis(1), 1);
+        server.latency.iter().for_each(|of_code| of_code.record(Duration::from_millis(1), 1));
+    }
+}
+
+fn count_traffic(traffic: &Traffic) {
+    traffic.queries.iter().flatten().flatten().for_each(Counter::bump);
+    traffic.answers.iter().chain(&traffic.own_answers).for_each(Counter::bump);
+    traffic.own_latency.record(Duration::from_micros(3), 1);
+    for sizes in traffic.query_sizes.iter().chain(&traffic.answer_sizes) {
+        sizes.record(0);
+        sizes.record(65_535);
     }
 }
 
@@ -198,30 +213,90 @@ fn both_formats_are_well_formed_when_nothing_and_when_everything_is_counted() {
         let (families, samples) = read(&openmetrics, true);
         check_histograms(&samples);
         let (older, same) = read(&classic(&openmetrics), false);
-        assert_eq!((families.len(), samples), (older.len(), same));
+        assert_eq!((families.len(), samples.len()), (older.len(), same.len()));
         count_everything(&workers, &snapshot);
     }
 }
 
+/// The list of metrics for people.
+const LIST: &str = include_str!("../../../docs/metrics.md");
+
+/// The beginning of each family's row in the list: name, type, labels, unit.
+fn rows(page: &str) -> BTreeMap<String, String> {
+    let (families, samples) = read(page, false);
+    let row = |(name, kind): (String, String)| {
+        let parts = ["_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}"));
+        let labels =
+            samples.iter().find(|(n, ..)| *n == name || parts.contains(n)).map(|(_, labels, _)| labels);
+        let labels: Vec<_> = labels.unwrap().iter().map(|l| l.0.as_str()).filter(|l| *l != "le").collect();
+        let unit = ["seconds", "bytes"].into_iter().find(|u| name.trim_end_matches("_total").ends_with(u));
+        let row = format!("| `{name}` | {kind} | {} | {} |", labels.join(", "), unit.unwrap_or(""));
+        (name, row)
+    };
+    families.into_iter().map(row).collect()
+}
+
+/// Dashboards and alerts rely on these names: a change to them belongs into the change log.
 #[test]
-fn every_name_is_there_from_the_start() {
-    // Dashboards and alerts rely on this list: a change to it belongs into the change log.
-    let expected = "all_out_questions answers cache_bytes cache_entries cache_evictions cache_limit_bytes coalesced_misses \
-        dropped_packets failure_hits flights hit_duration_seconds hits http_accepted_connections http_accept_failures \
-        http_closed_connections http_connections limit_reached local_answers max_concurrent_rejects misses miss_duration_seconds \
-        node_checks node_fallbacks node_repairs node_rules prefetches queries reloads resident_memory_bytes rule_answers \
-        service_addresses service_limit_reached service_refreshes stale_answers start_time_seconds \
-        tcp_accepted_connections tcp_closed_connections tcp_connections timeouts udp_send_failures \
-        udp_truncated_answers upstream_answers upstream_connections upstream_duration_seconds \
-        upstream_failed_connections upstream_failed_tries upstream_handed_over_queries upstream_hedges \
-        upstream_limit_reached upstream_mismatched_replies upstream_opened_connections \
-        upstream_out_workers upstream_outstanding_queries upstream_queries upstream_rescued_queries \
-        upstream_taken_out \
-        upstream_truncated_answers upstream_unmarked_sockets workers build";
-    let expected = expected.split_whitespace().map(|n| format!("sidestep_{n}"));
-    let expected = expected.chain(["coredns_nodecache_setup_errors".to_owned()]).collect::<BTreeSet<_>>();
-    let (families, _) = read(&rendered(&workers(), &snapshot()), true);
-    assert_eq!(families.into_keys().collect::<BTreeSet<_>>(), expected);
+fn every_name_is_in_the_list_and_there_from_the_start() {
+    let (workers, snapshot) = (workers(), snapshot());
+    let rows = rows(&classic(&rendered(&workers, &snapshot)));
+    let missing: Vec<_> = rows.values().filter(|row| !LIST.contains(*row)).map(String::as_str).collect();
+    assert!(missing.is_empty(), "not in docs/metrics.md:\n{}", missing.join("\n"));
+    let listed = LIST.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let gone: Vec<_> = listed.filter(|name| !rows.contains_key(*name)).collect();
+    assert!(gone.is_empty(), "in docs/metrics.md, and not served: {gone:?}");
+}
+
+#[test]
+fn the_same_queries_in_the_words_of_coredns() {
+    let (workers, snapshot) = (workers(), snapshot());
+    let zone = &snapshot.zones[1].counters;
+    for worker in zone {
+        worker[1].traffic.queries[0][1][1].add(2);
+        worker[1].traffic.dnssec_ok.bump();
+        worker[1].traffic.answered(Protocol::Udp, 3, 101);
+        worker[1].hit_latency.record(Duration::from_micros(40), 2);
+        worker[1].miss_latency.record(Duration::from_millis(3), 1);
+        worker[1].hits[1].add(4);
+        worker[1].stale_hits[1].add(1);
+        worker[1].failure_hits.add(1);
+        worker[1].misses.add(5);
+    }
+    workers[1].listen.outside[0].answered_ourselves(Protocol::Tcp, 5, 30, Duration::ZERO);
+    snapshot.servers[1].counters[0].latency[2].record(Duration::from_millis(1), 1);
+    snapshot.servers[1].counters[1].first[1].add(7);
+    let text = classic(&rendered(&workers, &snapshot));
+    let at = "server=\"dns://[::1]:53\",zone=\".\",view=\"\"";
+    let of_cache = "server=\"dns://[::1]:53\",zones=\".\",view=\"\"";
+    let to = "proxy_name=\"forward\",to=\"[fd00::a]:53\"";
+    for (series, expected) in [
+        (format!("dns_requests_total{{{at},proto=\"udp\",family=\"2\",type=\"AAAA\"}}"), 4.0),
+        (format!("dns_do_requests_total{{{at}}}"), 2.0),
+        (format!("dns_responses_total{{{at},rcode=\"NXDOMAIN\",plugin=\"cache\"}}"), 2.0),
+        (format!("dns_response_size_bytes_bucket{{le=\"100\",{at},proto=\"udp\"}}"), 0.0),
+        (format!("dns_response_size_bytes_bucket{{le=\"200\",{at},proto=\"udp\"}}"), 2.0),
+        (format!("dns_response_size_bytes_sum{{{at},proto=\"udp\"}}"), 202.0),
+        (format!("dns_request_duration_seconds_bucket{{le=\"0.00025\",{at}}}"), 4.0),
+        (format!("dns_request_duration_seconds_bucket{{le=\"0.002\",{at}}}"), 4.0),
+        (format!("dns_request_duration_seconds_bucket{{le=\"0.004\",{at}}}"), 6.0),
+        (format!("dns_request_duration_seconds_bucket{{le=\"8.192\",{at}}}"), 6.0),
+        (format!("dns_request_duration_seconds_count{{{at}}}"), 6.0),
+        (format!("cache_hits_total{{{of_cache},type=\"denial\"}}"), 12.0),
+        (format!("cache_requests_total{{{of_cache}}}"), 22.0),
+        (format!("cache_misses_total{{{of_cache}}}"), 10.0),
+        (format!("cache_entries{{{of_cache},type=\"denial\"}}"), 9.0),
+        (format!("cache_evictions_total{{{of_cache},type=\"success\"}}"), 10.0),
+        (format!("proxy_request_duration_seconds_count{{{to},rcode=\"SERVFAIL\"}}"), 1.0),
+        (format!("proxy_conn_cache_misses_total{{{to},proto=\"udp\"}}"), 7.0),
+        ("reload_failed_total".to_owned(), 6.0),
+    ] {
+        assert_eq!(value(&text, &format!("coredns_{series}")), expected, "{series}");
+    }
+    let dropped = "server=\"dns://127.0.0.1:53\",zone=\"dropped\",view=\"\"";
+    let refused = format!("coredns_dns_responses_total{{{dropped},rcode=\"REFUSED\",plugin=\"\"}}");
+    assert_eq!(value(&text, &refused), 1.0);
+    assert!(!text.contains("dns://[::1]:53\",zone=\"dropped"), "nothing was dropped there");
 }
 
 #[test]
@@ -233,8 +308,8 @@ fn workers_are_added_up() {
         worker.listen.local_answers[16].add(n);
     }
     let block = |worker: usize| -> &ZoneCounters { &snapshot.zones[1].counters[worker][worker] };
-    block(0).queries[1][0][1].add(5);
-    block(1).queries[1][0][1].add(6);
+    block(0).traffic.queries[1][0][1].add(5);
+    block(1).traffic.queries[1][0][1].add(6);
     block(0).hit_latency.record(Duration::from_millis(1), 2);
     block(1).hit_latency.record(Duration::from_millis(3), 1);
     snapshot.servers[1].counters[1].hedges_denied.add(7);
@@ -246,7 +321,7 @@ fn workers_are_added_up() {
         ("sidestep_queries_total{zone=\".\",protocol=\"tcp\",family=\"ipv4\",type=\"AAAA\"}", 11.0),
         ("sidestep_hit_duration_seconds_sum{zone=\".\"}", 0.005),
         ("sidestep_hit_duration_seconds_count{zone=\".\"}", 3.0),
-        ("sidestep_hit_duration_seconds_bucket{le=\"0.001024\",zone=\".\"}", 2.0),
+        ("sidestep_hit_duration_seconds_bucket{le=\"0.001\",zone=\".\"}", 2.0),
         ("sidestep_hit_duration_seconds_bucket{le=\"+Inf\",zone=\".\"}", 3.0),
         ("sidestep_upstream_limit_reached_total{upstream=\"udp://[fd00::a]:53\",limit=\"hedges\"}", 7.0),
         ("sidestep_cache_limit_bytes", 2.0),
@@ -262,7 +337,7 @@ fn workers_are_added_up() {
 #[test]
 fn what_was_never_counted_is_left_out_but_not_the_usual_codes() {
     let (workers, snapshot) = (workers(), snapshot());
-    snapshot.zones[1].counters[0][0].queries[0][1][12].add(1);
+    snapshot.zones[1].counters[0][0].traffic.queries[0][1][TYPES.len()].add(1);
     let (_, samples) = read(&rendered(&workers, &snapshot), true);
     let of = |family: &str, zone: &str| -> Vec<String> {
         let all = samples.iter().filter(|(n, l, _)| n == family && l[0].1 == zone);
@@ -272,14 +347,4 @@ fn what_was_never_counted_is_left_out_but_not_the_usual_codes() {
     assert_eq!(of("sidestep_queries_total", "."), ["udp ipv6 other"]);
     assert_eq!(of("sidestep_queries_total", "odd\\032\"name\"."), ["udp ipv4 A"], "one stays");
     assert_eq!(of("sidestep_answers_total", "."), ["NOERROR", "SERVFAIL", "NXDOMAIN", "REFUSED"]);
-}
-
-#[test]
-fn resident_memory_is_read_from_the_status() {
-    assert_eq!(
-        resident("Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t    1234 kB\nRssAnon:\t 1 kB\n"),
-        Some(1234 * 1024)
-    );
-    assert_eq!(resident("Name:\tx\n"), None);
-    assert_eq!(resident("VmRSS:\tmuch kB\n"), None);
 }
