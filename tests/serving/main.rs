@@ -9,6 +9,7 @@ mod hostile;
 mod keeping;
 mod life;
 mod limits;
+mod node_cache;
 mod program;
 mod reload;
 mod services;

@@ -64,20 +64,20 @@ impl Program {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sidestep.toml");
         std::fs::write(&path, config).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sidestep"))
-            .args(["run", "--config"])
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sidestep"));
+        Self::spawn(command.args(["run", "--config"]).arg(&path), directory, path)
+    }
+
+    /// Starts this and waits until it listens. Its files are in `directory`, its configuration is `config`.
+    pub fn spawn(command: &mut Command, directory: tempfile::TempDir, config: PathBuf) -> Self {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (Arc::clone(&log), BufReader::new(child.stderr.take().unwrap()));
         std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut program = Self { child, address, http: None, log, config: path, _directory: directory };
+        let mut program = Self { child, address, http: None, log, config, _directory: directory };
         program.wait_for_log("try: dig");
         program.address = program.logged_address("listening on ").expect("an address");
         program.http = program.logged_address("serving http://");
