@@ -69,10 +69,16 @@ impl Page {
         buckets.filter_map(|(_, labels)| labels.get("le")).map(String::as_str).collect()
     }
 
-    /// The samples of this name that are not zero.
-    fn of(&self, name: &str) -> BTreeMap<&BTreeMap<String, String>, f64> {
+    /// The samples of this name that are not zero, without the label `plugin`: before 1.14 that is `cache`, then it is
+    /// whichever stands first in the block.
+    fn of(&self, name: &str) -> BTreeMap<BTreeMap<&str, &str>, f64> {
         let samples = self.samples.iter().filter(|((n, _), value)| n == name && **value != 0.0);
-        samples.map(|((_, labels), value)| (labels, *value)).collect()
+        samples
+            .map(|((_, labels), value)| {
+                let kept = labels.iter().filter(|(key, _)| *key != "plugin");
+                (kept.map(|(key, value)| (key.as_str(), value.as_str())).collect(), *value)
+            })
+            .collect()
     }
 }
 
