@@ -119,7 +119,7 @@ fn the_pages_count_what_was_asked() {
     for (metric, value) in [
         ("queries_total{zone=\".\",protocol=\"udp\",family=\"ipv4\",type=\"A\"}", 3.0),
         ("queries_total{zone=\".\",protocol=\"tcp\",family=\"ipv4\",type=\"AAAA\"}", 1.0),
-        ("hits_total{zone=\".\"}", 2.0),
+        ("hits_total{zone=\".\",kind=\"positive\"}", 2.0),
         ("misses_total{zone=\".\"}", 2.0),
         ("answers_total{zone=\".\",rcode=\"NOERROR\"}", 4.0),
         ("hit_duration_seconds_count{zone=\".\"}", 2.0),

@@ -49,7 +49,7 @@ fn a_name_is_another_one_on_another_address_also_from_the_cache() {
         assert_eq!(heard(first, "www.test").0, 5, "REFUSED: no zone of this address holds it");
         assert_eq!(heard(second, "www.test"), (0, Some(3)));
     }
-    let hits = |labels: &str| program.metric(&format!("hits_total{{{labels}}}"));
+    let hits = |labels: &str| program.metric(&format!("hits_total{{{labels},kind=\"positive\"}}"));
     assert_eq!(hits(&format!("zone=\"example.\",listen=\"{first}\"")), 1.0);
     assert_eq!(hits("zone=\"example.\""), 1.0);
     assert_eq!(hits(&format!("zone=\".\",listen=\"{second}\"")), 1.0);
