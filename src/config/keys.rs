@@ -4,7 +4,10 @@
 //! all walk through it, each with another [`Keys`]; so they cannot come apart.
 
 use super::address;
-use super::kinds::{Address, Auto, Count, Kind, List, Needed, Size, Switch, Text, Time, Ttl, Word, Written};
+use super::kinds::{
+    Address, Auto, Count, Kind, List, Needed, Off, Series, Size, Switch, Text, Time, Ttl, Word, Written,
+};
+use super::local::{self as rules, Dns64Entry, HostsEntry, RecordLines, TemplateEntry};
 use super::name::ZoneName;
 use super::next::{NextEntry, WrittenNext};
 use super::problem::{Fault, Wrong};
@@ -13,6 +16,9 @@ use super::zone::WrittenZone;
 use super::{Config, HttpListener, HttpPath, LogFormat, LogLevel};
 use crate::cache::{prefetch, ttl};
 use crate::limit::Limit;
+use crate::local::hosts::{HOSTS_RELOAD, HOSTS_TTL};
+use crate::local::rewrite::REWRITES;
+use crate::local::{self, Dns64, template};
 use crate::node::{self, FirewallKind, LinkKind};
 use crate::upstream::{Asking, Policy, Transport};
 use crate::{cache, listen, resolve, upstream};
@@ -25,6 +31,10 @@ const ZONE_ADDRESSES: Limit<usize> = Limit::new(0, 0, 64);
 pub const UPSTREAMS: Limit<usize> = Limit::new(1, 1, 32);
 /// Lists of upstreams that follow those of a zone. All share the time of one question.
 pub const NEXT: Limit<usize> = Limit::new(0, 0, 8);
+/// Names that a rule is for. A network that is no whole number of labels is many reverse zones.
+const NAMES: Limit<usize> = Limit::new(0, 1, 4096);
+/// Entries of `hosts` that stand in the configuration itself.
+const HOSTS_INLINE: Limit<usize> = Limit::new(0, 0, 100_000);
 /// Addresses that serve HTTP.
 pub const HTTP_LISTENERS: Limit<usize> = Limit::new(0, 0, 16);
 /// Bytes of the texts that go into one TXT character-string (RFC 1035 section 3.3.14).
@@ -211,6 +221,7 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     keys.key("transport", &Word(TRANSPORTS), &mut z.transport)?;
     asking(&mut z.asking, keys)?;
     keys.key("next", &List(NextEntry, NEXT), &mut z.next)?;
+    local(&mut z.local, keys)?;
     let s = &mut z.rules;
     keys.key("ttl_max", &Ttl(ttl::TTL_MAX), &mut s.ttl_max)?;
     keys.key("ttl_min", &Ttl(ttl::TTL_MIN), &mut s.ttl_min)?;
@@ -248,6 +259,58 @@ fn asking(a: &mut Asking, keys: &mut impl Keys) -> Result<(), Fault> {
     keys.key("idle", &Auto(Time(upstream::IDLE)), &mut t.idle)?;
     keys.key("max_age", &Auto(Time(upstream::MAX_AGE)), &mut t.max_age)?;
     keys.key("try_timeout", &Auto(Time(upstream::TRY)), &mut t.try_timeout)
+}
+
+/// Texts of one element: patterns, records, names.
+const TEXTS: Limit<usize> = template::TEMPLATE_PARTS;
+
+fn local(l: &mut local::Settings, keys: &mut impl Keys) -> Result<(), Fault> {
+    let rewrite = Written::by("write it like \"name exact a.example b.example\"", rules::parse_rewrite);
+    keys.key("ends_here", &Switch, &mut l.ends_here)?;
+    keys.key("rewrite", &Series(rewrite, REWRITES), &mut l.rewrites)?;
+    keys.key("template", &Series(TemplateEntry, template::TEMPLATES), &mut l.templates)?;
+    keys.key("records", &RecordLines, &mut l.records)?;
+    keys.key("hosts", &Off(HostsEntry), &mut l.hosts)?;
+    keys.key("dns64", &Off(Dns64Entry), &mut l.dns64)
+}
+
+/// Any text.
+fn text() -> Written<String> {
+    Written::by("put it in quotes", |text| Ok(text.to_owned()))
+}
+
+/// Walks through the keys of an element of `template`.
+pub(super) fn template(t: &mut rules::WrittenTemplate, keys: &mut impl Keys) -> Result<(), Fault> {
+    let [answer, authority, additional] = &mut t.sections;
+    keys.key("class", &text(), &mut t.class)?;
+    keys.key("type", &text(), &mut t.rtype)?;
+    keys.key("zones", &Series(text(), NAMES), &mut t.zones)?;
+    keys.key("match", &Series(text(), TEXTS), &mut t.patterns)?;
+    keys.key("answer", &Series(text(), TEXTS), answer)?;
+    keys.key("authority", &Series(text(), TEXTS), authority)?;
+    keys.key("additional", &Series(text(), TEXTS), additional)?;
+    keys.key("rcode", &text(), &mut t.rcode)?;
+    keys.key("error", &text(), &mut t.error)?;
+    keys.key("fallthrough", &Series(text(), NAMES), &mut t.fallthrough)
+}
+
+/// Walks through the keys of `hosts`.
+pub(super) fn hosts(h: &mut rules::WrittenHosts, keys: &mut impl Keys) -> Result<(), Fault> {
+    keys.key("zones", &Series(text(), NAMES), &mut h.zones)?;
+    keys.key("file", &text(), &mut h.file)?;
+    keys.key("reload", &Time(HOSTS_RELOAD), &mut h.reload)?;
+    keys.key("entries", &Series(text(), HOSTS_INLINE), &mut h.entries)?;
+    keys.key("ttl", &Count(HOSTS_TTL), &mut h.ttl)?;
+    keys.key("reverse", &Switch, &mut h.reverse)?;
+    keys.key("fallthrough", &Series(text(), NAMES), &mut h.fallthrough)
+}
+
+/// Walks through the keys of `dns64`.
+pub(super) fn dns64(d: &mut Dns64, keys: &mut impl Keys) -> Result<(), Fault> {
+    let prefix = Written::by("write it like \"64:ff9b::/96\"", rules::parse_prefix);
+    keys.key("prefix", &prefix, &mut d.prefix)?;
+    keys.key("allow_ipv4", &Switch, &mut d.allow_ipv4)?;
+    keys.key("translate_all", &Switch, &mut d.translate_all)
 }
 
 /// Walks through the keys of an element of `next`.

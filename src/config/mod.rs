@@ -25,6 +25,7 @@ mod flags;
 mod fuzz;
 mod keys;
 mod kinds;
+mod local;
 mod name;
 mod next;
 pub mod node_cache;
@@ -136,6 +137,12 @@ impl Config {
                 Target::Server(_) | Target::Service(_) => None,
             })
             .collect()
+    }
+
+    /// The hosts files of the zones, each once: they are to be watched too.
+    pub fn hosts_files(&self) -> BTreeSet<&Path> {
+        let hosts = self.zones.iter().filter_map(|zone| zone.local.hosts.as_ref());
+        hosts.filter(|hosts| !hosts.reload.is_zero()).filter_map(|hosts| hosts.file.as_deref()).collect()
     }
 
     fn build(loaded: Loaded, flags: &Flags) -> Result<Self, Problem> {

@@ -10,6 +10,7 @@ use super::problem::Wrong;
 use super::quantity::time;
 use super::target::WrittenTarget;
 use super::zone::WrittenZone;
+use crate::local::Refused;
 use crate::node::FirewallKind;
 use crate::resolve::zones::ZONES;
 use crate::resolve::{self, OwnTimes};
@@ -119,11 +120,24 @@ fn zones(zones: &[WrittenZone], addresses: &[SocketAddr]) -> Result<(), Broken> 
         let place = format!("zone[{index}]");
         views(&place, zone, &zones[..index], addresses)?;
         upstreams(&place, zone)?;
+        own_rules(&place, zone, addresses)?;
         let s = &zone.rules;
         ordered(&place, ("ttl_min", s.ttl_min), ("ttl_max", s.ttl_max))?;
         ordered(&place, ("negative_ttl_min", s.negative_ttl_min), ("negative_ttl_max", s.negative_ttl_max))?;
     }
     Ok(())
+}
+
+/// A zone's own rules go together, and with who asks.
+fn own_rules(place: &str, zone: &WrittenZone, addresses: &[SocketAddr]) -> Result<(), Broken> {
+    let refused = |key: &str, refused: Refused| Broken {
+        keys: vec![format!("{place}.{key}"), place.to_owned()],
+        wrong: Wrong::new(refused.what, refused.hint),
+    };
+    zone.local.check().map_err(|r| refused("template", r))?;
+    let listen = if zone.listen.is_empty() { addresses } else { &zone.listen };
+    let (v4, v6) = (listen.iter().any(SocketAddr::is_ipv4), listen.iter().any(SocketAddr::is_ipv6));
+    zone.local.for_clients(v4, v6).map(drop).map_err(|r| refused("dns64", r))
 }
 
 /// Somebody is asked, or nobody is to be.

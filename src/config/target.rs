@@ -65,9 +65,10 @@ impl WrittenTarget {
         Self { place: Place::ResolvConf(path.into()), scheme: None }
     }
 
-    /// It, over TCP whatever else is said.
-    pub(super) fn over_tcp(self) -> Self {
-        Self { scheme: Some(Transport::Tcp), ..self }
+    /// It, if it is an address: over this transport, unless it says so itself.
+    pub(super) fn over(&self, transport: Transport) -> Self {
+        let scheme = matches!(self.place, Place::Address(_)).then_some(transport);
+        Self { place: self.place.clone(), scheme: self.scheme.or(scheme) }
     }
 
     /// Whether somebody else must be asked for its addresses.

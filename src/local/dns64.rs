@@ -7,6 +7,7 @@
 //!
 //! As in CoreDNS, PTR of addresses behind the prefix is asked like any other.
 
+use std::fmt;
 use std::net::Ipv6Addr;
 
 use super::message::{Message, Rr};
@@ -43,6 +44,13 @@ impl Default for Prefix {
     /// 64:ff9b::/96, the well-known one (RFC 6052 section 2.1).
     fn default() -> Self {
         Self { octets: Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0).octets(), length: 12 }
+    }
+}
+
+/// As [`parse`](Prefix::parse) reads it.
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", Ipv6Addr::from(self.octets), self.length * 8)
     }
 }
 

@@ -24,7 +24,11 @@ const SOA_TTL: u32 = 60;
 
 /// Records by owner; an owner without any is there because something is below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Records(BTreeMap<Box<[u8]>, Vec<Rr>>);
+pub struct Records {
+    by_owner: BTreeMap<Box<[u8]>, Vec<Rr>>,
+    /// As they were written.
+    lines: Vec<String>,
+}
 
 impl Records {
     /// Reads records, one from each text.
@@ -40,9 +44,15 @@ impl Records {
             }
             let added = record::read(line).and_then(|rr| records.add(rr, line));
             added.map_err(|refused| refused.at(i))?;
+            records.lines.push(line.to_owned());
         }
         records.add_middles();
         Ok(records)
+    }
+
+    /// They as they were written.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
     }
 
     fn add(&mut self, rr: Rr, line: &str) -> Result<(), Refused> {
@@ -56,7 +66,7 @@ impl Records {
         if rr.owner.starts_with(b"\x01*") {
             return wrong("has a wildcard owner", "write each name, or a template");
         }
-        let there = self.0.entry(rr.owner.clone()).or_default();
+        let there = self.by_owner.entry(rr.owner.clone()).or_default();
         let alone = |rr: &Rr| rr.rtype == rtype::CNAME;
         if !there.is_empty() && (alone(&rr) || there.iter().any(alone)) {
             return wrong("stands beside another record of its name", "a name with a CNAME has nothing else");
@@ -73,29 +83,30 @@ impl Records {
     /// Names between an owner and its zone's SOA exist, without records (RFC 8020 section 2).
     fn add_middles(&mut self) {
         let mut middles = Vec::new();
-        for owner in self.0.keys() {
+        for owner in self.by_owner.keys() {
             let Some(apex) = self.soa(owner) else { continue };
             middles.extend(above(owner).filter(|name| name.len() > apex.owner.len()).map(Box::from));
         }
         for middle in middles {
-            self.0.entry(middle).or_default();
+            self.by_owner.entry(middle).or_default();
         }
     }
 
     /// The SOA of the zone that a name is in.
     fn soa(&self, name: &[u8]) -> Option<&Rr> {
-        above(name).find_map(|name| self.0.get(name)?.iter().find(|rr| rr.rtype == rtype::SOA))
+        above(name).find_map(|name| self.by_owner.get(name)?.iter().find(|rr| rr.rtype == rtype::SOA))
     }
 
     /// What they say to `ask`.
     pub(super) fn say(&self, ask: &Ask) -> Said {
-        if ask.class != class::IN || (!self.0.contains_key(&ask.name) && self.soa(&ask.name).is_none()) {
+        if ask.class != class::IN || (!self.by_owner.contains_key(&ask.name) && self.soa(&ask.name).is_none())
+        {
             return Said::Nothing;
         }
         let mut message = Message::answer(ask, rcode::NOERROR);
         let mut name = ask.name.clone();
         for _ in 0..ALIASES {
-            let Some(there) = self.0.get(&name) else {
+            let Some(there) = self.by_owner.get(&name) else {
                 let Some(soa) = self.soa(&name) else {
                     let place = message.sections[0].len() - 1;
                     return Said::Answer(message, vec![(place, name)]);

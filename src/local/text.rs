@@ -178,6 +178,11 @@ pub fn response_code(text: &str) -> Result<u8, Refused> {
     })
 }
 
+/// What a response code is called: its name, or its number.
+pub fn code_name(code: u8) -> String {
+    RCODES.get(usize::from(code)).map_or_else(|| code.to_string(), |name| (*name).to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,6 +39,11 @@ impl Zones {
         self.of(name).is_some()
     }
 
+    /// Each of them as people write it, with the last dot.
+    pub fn texts(&self) -> Vec<String> {
+        self.0.iter().map(|zone| text::show(zone)).collect()
+    }
+
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(|zone| &**zone)

@@ -68,6 +68,11 @@ pub struct Zone {
 }
 
 impl Zone {
+    /// Whether its own rules are all that answers for it.
+    pub fn asks_nobody(&self) -> bool {
+        self.local.as_ref().is_some_and(|local| local.settings().ends_here)
+    }
+
     /// Its name for messages, with the addresses that it answers on where these are not all.
     pub fn title(&self) -> String {
         let addresses: Vec<_> = self.listen.iter().map(SocketAddr::to_string).collect();

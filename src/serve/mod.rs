@@ -32,6 +32,7 @@ mod pages;
 mod probe;
 mod registry;
 mod reload;
+mod rules;
 mod services;
 mod watchdog;
 mod worker;
@@ -330,6 +331,9 @@ fn who_asks_whom(snapshot: &Snapshot) -> Vec<String> {
         rank.iter().map(|entry| entry.server.to_string()).collect::<Vec<_>>().join(", ")
     };
     let line = |zone: &resolve::Zone| {
+        if zone.asks_nobody() {
+            return format!("zone {} asks nobody", zone.title());
+        }
         let [servers, reserve] = snapshot.ranks(zone).map(names);
         let mut line = format!("zone {} asks {servers}", zone.title());
         if !reserve.is_empty() {

@@ -7,7 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::rules::Rules;
 use crate::config::{Config, Problem, Service, Target, ZoneConfig, ZoneKey, resolv_conf};
+use crate::local;
 use crate::node::rules::UPSTREAM_MARK;
 use crate::resolve::zones::{LoopProbe, Next, ServerEntry, ServiceCounters};
 use crate::resolve::{Snapshot, Zone, ZoneCounters};
@@ -40,6 +42,9 @@ struct KnownZone {
     services: Arc<ServiceCounters>,
     outage: Arc<Outage>,
     places: Arc<Places>,
+    /// What the rules are, and they themselves at work.
+    settings: local::Settings,
+    rules: Option<Rules>,
 }
 
 /// The servers, the services, and whom to ask next on which response codes.
@@ -191,8 +196,11 @@ impl Registry {
             services: Arc::default(),
             outage: Arc::default(),
             places: Arc::default(),
+            settings: local::Settings::default(),
+            rules: None,
         });
-        if known.asks != asks || known.id == u32::MAX {
+        let ruled_anew = known.take_rules(rules_for(zone, listeners.iter().map(|&i| self.listeners[i])));
+        if known.asks != asks || ruled_anew || known.id == u32::MAX {
             known.id = self.next_id;
             known.asks = asks;
             self.next_id += 1;
@@ -213,7 +221,7 @@ impl Registry {
             times: zone.times,
             counters: known.counters.clone(),
             services: Arc::clone(&known.services),
-            local: None,
+            local: known.rules.as_ref().map(Rules::local),
             outage: Arc::clone(&known.outage),
         }
     }
@@ -225,6 +233,26 @@ impl Registry {
             .or_insert_with(|| KnownServer { counters: new(self.workers), outage: Arc::default() });
         ServerEntry { server, counters: known.counters.clone(), outage: Arc::clone(&known.outage), mark }
     }
+}
+
+impl KnownZone {
+    /// Takes rules over, or reads the hosts file of those that are there; says whether they are others.
+    fn take_rules(&mut self, settings: local::Settings) -> bool {
+        if settings == self.settings {
+            self.rules.iter_mut().for_each(Rules::refresh);
+            return false;
+        }
+        self.rules = Rules::new(&settings);
+        self.settings = settings;
+        true
+    }
+}
+
+/// The rules of a zone that answers on these addresses.
+fn rules_for(zone: &ZoneConfig, listeners: impl Iterator<Item = SocketAddr> + Clone) -> local::Settings {
+    let (v4, v6) = (listeners.clone().any(|a| a.is_ipv4()), listeners.clone().any(|a| a.is_ipv6()));
+    // That both go together was checked with the configuration.
+    zone.local.for_clients(v4, v6).unwrap_or_else(|_| zone.local.clone())
 }
 
 impl Whom<'_> {

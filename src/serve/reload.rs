@@ -37,7 +37,8 @@ impl Supervisor {
     fn watched(&self) -> Vec<PathBuf> {
         let config = self.config.borrow();
         let resolv = config.resolv_confs().into_iter().map(PathBuf::from);
-        config.files.iter().cloned().chain(resolv).collect()
+        let hosts = config.hosts_files().into_iter().map(PathBuf::from);
+        config.files.iter().cloned().chain(resolv).chain(hosts).collect()
     }
 
     /// Takes over the configuration as it is now, or says why not and keeps the running one.

@@ -1,6 +1,6 @@
 //! What is still missing before clients should be sent here: the state behind `/ready`.
 //!
-//! Two things must have happened. Every listener is bound; and for each zone some upstream has answered an
+//! Two things must have happened. Every listener is bound; and for each zone that asks anybody some upstream has answered an
 //! SOA query for the zone, with any response code, once. Once is enough: a node whose upstreams go away later
 //! still answers from its cache, and taking it out of service would only make things worse.
 //!
@@ -48,7 +48,7 @@ impl Readiness {
                 id: z.id,
                 title: z.title(),
                 served: !z.servers.is_empty() || !z.pods.is_empty(),
-                answered: known.contains(&z.id),
+                answered: known.contains(&z.id) || z.asks_nobody(),
             })
             .collect();
     }

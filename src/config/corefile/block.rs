@@ -16,6 +16,7 @@ use super::plugins::{self, Context};
 use super::tell::{Teller, spot};
 use super::words::names;
 use crate::config::Config;
+use crate::config::keys::NEXT;
 use crate::config::kinds::Places;
 use crate::config::name::ZoneName;
 use crate::config::problem;
@@ -93,7 +94,7 @@ pub(super) fn read(
     let zones: Vec<ZoneName> = keys.iter().flat_map(|(_, names)| names.clone()).collect();
     let mut said = Said::default();
     plugins::read(&block.directives, &mut Context { zones: &zones, said: &mut said, whole, tell })?;
-    forward::check_next(&said.forwards, tell)?;
+    forward::check_next(&said.forwards, tell);
     let mut made = Vec::new();
     for (key, zones) in &keys {
         let listen = listeners(&said, key, port, whole);
@@ -188,14 +189,22 @@ impl Said {
         let (rules, times) = self.cache.as_ref().map_or_else(cache::nothing, |cache| cache.over(below));
         let rules = crate::cache::Rules { rotate: self.rotate, ..rules };
         let zone = WrittenZone { rules, times, ..WrittenZone::named(name.clone()) };
-        match self.forward(name) {
-            None => zone,
-            Some(forward) => WrittenZone {
-                upstreams: forward.upstreams.clone(),
-                transport: Some(forward.transport),
-                asking: forward.asking.clone(),
-                ..zone
-            },
+        let mut forwards = self.forwards.iter().filter(|forward| forward.takes(below));
+        let Some(forward) = forwards.next() else { return zone };
+        let (mut next, mut on) = (Vec::new(), &forward.next);
+        for forward in forwards {
+            if on.is_empty() || next.len() == NEXT.max {
+                break;
+            }
+            next.push(forward.as_next(on));
+            on = &forward.next;
+        }
+        WrittenZone {
+            upstreams: forward.upstreams.clone(),
+            transport: Some(forward.transport),
+            asking: forward.asking.clone(),
+            next,
+            ..zone
         }
     }
 

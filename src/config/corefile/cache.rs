@@ -116,13 +116,13 @@ fn option(line: &Directive, cached: &mut Cached, context: &mut Context<'_>) -> R
     let mut words = Words::of(line);
     match line.name.text.as_str() {
         "success" => {
-            let (share, ttl, floor) = capacity(&mut words, context)?;
+            let Part { share, ttl, floor } = part(&mut words, context)?;
             cached.rules.share.positive = share;
             cached.rules.ttl_max = ttl.unwrap_or(cached.rules.ttl_max);
             cached.rules.ttl_min = floor.unwrap_or(cached.rules.ttl_min);
         }
         "denial" => {
-            let (share, ttl, floor) = capacity(&mut words, context)?;
+            let Part { share, ttl, floor } = part(&mut words, context)?;
             cached.rules.share.negative = share;
             cached.rules.negative_ttl_max = ttl.unwrap_or(cached.rules.negative_ttl_max);
             cached.rules.negative_ttl_min = floor.unwrap_or(cached.rules.negative_ttl_min);
@@ -137,20 +137,27 @@ fn option(line: &Directive, cached: &mut Cached, context: &mut Context<'_>) -> R
     words.end()
 }
 
+/// A cache of one kind of answers.
+struct Part {
+    share: Option<u32>,
+    ttl: Option<Duration>,
+    floor: Option<Duration>,
+}
+
 /// `CAPACITY [TTL [MINTTL]]`
-fn capacity(
-    words: &mut Words<'_>,
-    context: &mut Context<'_>,
-) -> Result<(Option<u32>, Option<Duration>, Option<Duration>), Fault> {
-    let word = words.need("its capacity")?;
-    let entries: u32 = number(word)?;
+fn part(words: &mut Words<'_>, context: &mut Context<'_>) -> Result<Part, Fault> {
+    let entries: u32 = number(words.need("its capacity")?)?;
     context.whole.capacity = context.whole.capacity.saturating_add(entries.into());
     let share = (entries > 0).then_some(entries.min(share::SHARE.max));
-    let Some(word) = words.next() else { return Ok((share, None, None)) };
-    let ttl = context.tell.time(word, seconds(word)?, ttl::TTL_MAX)?;
-    let Some(word) = words.next() else { return Ok((share, Some(ttl), None)) };
-    let floor = Duration::from_secs(number::<u32>(word)?.into());
-    Ok((share, Some(ttl), Some(context.tell.time(word, floor, ttl::TTL_MIN)?)))
+    let mut part = Part { share, ttl: None, floor: None };
+    if let Some(word) = words.next() {
+        part.ttl = Some(context.tell.time(word, seconds(word)?, ttl::TTL_MAX)?);
+    }
+    if let Some(word) = words.next() {
+        let floor = Duration::from_secs(number::<u32>(word)?.into());
+        part.floor = Some(context.tell.time(word, floor, ttl::TTL_MIN)?);
+    }
+    Ok(part)
 }
 
 /// `AMOUNT [DURATION [PERCENT%]]`

@@ -13,9 +13,11 @@
 use std::path::Path;
 
 use super::plugins::Context;
+use super::tell::Teller;
 use super::words::{Words, body, duration, near, number, parse, refused, unknown, zones};
 use crate::config::UPSTREAMS;
 use crate::config::name::ZoneName;
+use crate::config::next::WrittenNext;
 use crate::config::problem::shown;
 use crate::config::target::WrittenTarget;
 use crate::corefile::{Directive, Fault, Token};
@@ -63,13 +65,26 @@ pub(super) struct Forward {
     pub transport: Transport,
     /// How they are asked.
     pub asking: Asking,
-    /// Where `next` stands, for which the block's next `forward` would have to be asked.
-    next: Option<Token>,
-    /// Whether the way is written.
-    prefer_udp: bool,
+    /// The response codes for which the block's next `forward` is asked; NOERROR is an answer without data.
+    pub next: Vec<u8>,
+    /// Where that is said.
+    next_at: Option<Token>,
 }
 
 impl Forward {
+    fn goes_on(&mut self, line: &Directive, codes: &[u8]) {
+        self.next_at.get_or_insert_with(|| line.name.clone());
+        self.next.extend(codes);
+        self.next.sort_unstable();
+        self.next.dedup();
+    }
+
+    /// Whom to ask when one before it said one of these codes.
+    pub fn as_next(&self, on: &[u8]) -> WrittenNext {
+        let upstreams = self.upstreams.iter().map(|target| target.over(self.transport)).collect();
+        WrittenNext { on: on.to_vec(), upstreams }
+    }
+
     /// Whether it takes names that lie in `within` and in no zone longer than those that were named.
     pub fn takes(&self, within: impl Fn(&ZoneName) -> bool) -> bool {
         within(&self.from) && !self.except.iter().any(within)
@@ -98,8 +113,8 @@ pub(super) fn read(line: &Directive, context: &mut Context<'_>) -> Result<(), Fa
         upstreams: Vec::new(),
         transport: Transport::Udp,
         asking: Asking::default(),
-        next: None,
-        prefer_udp: false,
+        next: Vec::new(),
+        next_at: None,
     };
     for word in to {
         add(word, &mut forward.upstreams, context)?;
@@ -135,7 +150,7 @@ fn target(word: &Token, context: &mut Context<'_>) -> Result<WrittenTarget, Faul
             context.tell.vain(&word.at, what, hint)?;
             let host = rest.split(['%', '/']).next().unwrap_or_default();
             let address: WrittenTarget = parse(&Token { text: host.to_owned(), ..word.clone() })?;
-            Ok(address.over_tcp())
+            Ok(address.over(Transport::Tcp))
         }
         "svc" => parse(word),
         _ => {
@@ -157,7 +172,8 @@ fn option(line: &Directive, forward: &mut Forward, context: &mut Context<'_>) ->
         "except" => forward.except.extend(zones(words.some("names")?)?),
         // Both may be written: then TCP it is.
         "force_tcp" => forward.transport = Transport::Tcp,
-        "prefer_udp" => forward.prefer_udp = true,
+        "prefer_udp" => {}
+        "next_on_nodata" => forward.goes_on(line, &[0]),
         "policy" => asked.policy = policy(words.need("a policy")?)?,
         "next" | "failover" => codes(line, &mut words, forward)?,
         "failfast_all_unhealthy_upstreams" => asked.fail_fast = true,
@@ -166,7 +182,7 @@ fn option(line: &Directive, forward: &mut Forward, context: &mut Context<'_>) ->
         }
         "expire" | "max_age" | "read_timeout" => time(line, words.need("a duration")?, asked, context)?,
         "health_check" => health_check(&mut words, asked, context)?,
-        "tls" | "tls_servername" | "resolver" | "next_on_nodata" | "doh_method" => {
+        "tls" | "tls_servername" | "resolver" | "doh_method" => {
             let _ = words.rest();
             in_vain(line, context)?;
         }
@@ -179,7 +195,6 @@ fn in_vain(line: &Directive, context: &mut Context<'_>) -> Result<(), Fault> {
     let name = line.name.text.as_str();
     let (what, hint) = match name {
         "resolver" => ("host names of upstreams are not looked up", "leave it out, and write addresses"),
-        "next_on_nodata" => ("an answer without data is an answer", "leave it out; `failover` goes by codes"),
         _ => ("upstreams are asked unencrypted", "leave it out"),
     };
     context.tell.vain(line.at(), format!("`{name}`: {what}"), hint)
@@ -202,7 +217,7 @@ fn codes(line: &Directive, words: &mut Words<'_>, forward: &mut Forward) -> Resu
     let mut codes = Vec::new();
     for word in words.some("response codes, such as NXDOMAIN")? {
         let code = text::response_code(&word.text.to_ascii_uppercase()).map_err(|r| refused(word, &[], r))?;
-        if line.name.text == "failover" && !(1..=10).contains(&code) {
+        if !(1..=10).contains(&code) {
             let what = format!("`{}` is no failure to go on from", shown(&word.text));
             return Err(Fault::new(word.at.clone(), what, "give codes from FORMERR to NOTZONE"));
         }
@@ -211,11 +226,10 @@ fn codes(line: &Directive, words: &mut Words<'_>, forward: &mut Forward) -> Resu
         }
     }
     if line.name.text == "next" {
-        forward.next = Some(line.name.clone());
-        return Ok(());
+        forward.goes_on(line, &codes);
+    } else {
+        forward.asking.failover = codes;
     }
-    codes.truncate(asking::FAILOVER.max);
-    forward.asking.failover = codes;
     Ok(())
 }
 
@@ -286,16 +300,16 @@ fn health_check(words: &mut Words<'_>, asked: &mut Asking, context: &mut Context
     Ok(())
 }
 
-/// Tells of a `next`: there it means nothing without a `forward` that comes next.
-pub(super) fn check_next(forwards: &[Forward], context: &mut super::tell::Teller) -> Result<(), Fault> {
+/// Tells of a `next` that means nothing, or less than one could think.
+pub(super) fn check_next(forwards: &[Forward], tell: &mut Teller) {
     for (i, forward) in forwards.iter().enumerate() {
-        let Some(word) = &forward.next else { continue };
-        if i + 1 == forwards.len() {
-            context.note(&word.at, "there is no next `forward` in this block, so `next` means nothing");
-            continue;
+        let Some(word) = &forward.next_at else { continue };
+        match forwards.get(i + 1) {
+            None => tell.note(&word.at, "there is no next `forward` in this block, so `next` means nothing"),
+            Some(next) if next.asking != forward.asking => {
+                tell.note(&next.at.at, "how its servers are asked is what the `forward` before it says");
+            }
+            Some(_) => {}
         }
-        let hint = "put the servers of both into one `forward` with `policy sequential` and `failover`";
-        context.vain(&word.at, "`next`: a name is for one `forward` alone", hint)?;
     }
-    Ok(())
 }

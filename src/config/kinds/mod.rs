@@ -10,7 +10,7 @@ use std::fmt::Display;
 use toml::Spanned;
 use toml::de::DeValue;
 
-pub(super) use combined::{Auto, List, Needed};
+pub(super) use combined::{Auto, List, Needed, Off, Series};
 pub(super) use numbers::{Count, Size, Switch, Time, Ttl};
 pub(super) use texts::{Address, Text, Word, Written};
 

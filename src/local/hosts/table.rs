@@ -64,7 +64,9 @@ impl Table {
             return;
         }
         self.entries += 1;
-        self.names.entry(address).or_default().push(name.clone());
+        let names = self.names.entry(address).or_default();
+        // Sorted: a table that is printed reads back as the same.
+        names.insert(names.partition_point(|other| *other <= name), name.clone());
         self.addresses.entry(name).or_default().push(address);
     }
 
@@ -73,7 +75,18 @@ impl Table {
         self.addresses.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The names of an address, in order.
+    /// The entries as lines, an address and a name each, by name.
+    pub fn lines(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.addresses.iter().collect();
+        names.sort_unstable();
+        let lines = names.into_iter().flat_map(|(name, addresses)| {
+            let name = text::show(name);
+            addresses.iter().map(move |address| format!("{address} {name}"))
+        });
+        lines.collect()
+    }
+
+    /// The names of an address, sorted.
     pub fn names(&self, address: &IpAddr) -> &[Box<[u8]>] {
         self.names.get(address).map_or(&[], Vec::as_slice)
     }

@@ -14,6 +14,8 @@
 mod parse;
 mod response;
 
+use std::fmt;
+
 use super::message::Message;
 use super::pattern::Pattern;
 use super::text;
@@ -28,6 +30,8 @@ pub const REWRITES: Limit<usize> = Limit::new(0, 0, 256);
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewrite {
+    /// As it was written.
+    text: String,
     /// Whether the rules behind it are tried when it applied.
     continues: bool,
     rule: Rule,
@@ -65,6 +69,13 @@ enum Rule {
         matcher: Matcher,
         to: String,
     },
+}
+
+/// As it was written, with one blank between its words.
+impl fmt::Display for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 /// Which names a rule is for.
@@ -114,7 +125,7 @@ pub(super) enum Rewritten {
 /// Applies the rules to a question.
 pub(super) fn apply(rules: &[Rewrite], ask: &Ask) -> Rewritten {
     let (mut asked, mut undos, mut applied) = (ask.clone(), Vec::new(), false);
-    for Rewrite { continues, rule } in rules {
+    for Rewrite { continues, rule, .. } in rules {
         match rule.apply(&mut asked, &mut undos) {
             Some(true) => applied = true,
             Some(false) => continue,

@@ -18,13 +18,17 @@ impl Rewrite {
     /// # Errors
     /// It is no rule that can be followed; [`Refused::word`] says where.
     pub fn from_words(words: &[&str]) -> Result<Self, Refused> {
+        let blank = words.iter().position(|word| word.is_empty() || word.contains(char::is_whitespace));
+        if let Some(place) = blank {
+            return Err(Refused::new("a word with blanks in it, or nothing", "no name has any").at(place));
+        }
         let first = words.first().map(|word| word.to_ascii_lowercase());
         let continues = first.as_deref() == Some("continue");
         let skip = usize::from(continues || first.as_deref() == Some("stop"));
         let rule = Rule::from_words(words.get(skip..).unwrap_or_default());
         let rule =
             rule.map_err(|refused| Refused { word: refused.word.map(|word| word + skip), ..refused })?;
-        Ok(Self { continues, rule })
+        Ok(Self { text: words.join(" "), continues, rule })
     }
 }
 
