@@ -31,6 +31,8 @@ pub(super) enum Command {
     Run(FlagArgs),
     /// Check a configuration and print what holds, with the defaults and the flags.
     Check(CheckArgs),
+    /// Print a Corefile as the configuration file that says the same, with a comment where the meaning differs.
+    Convert(ConvertArgs),
     /// Look at this node and say what is wrong with its DNS and what to do: kernel, conntrack, rules, resolv.conf.
     ///
     /// Needs no cache running, changes nothing, and sends nothing off the machine. Run it as root on the node.
@@ -148,6 +150,15 @@ pub(super) struct CheckArgs {
     file: Option<PathBuf>,
     #[command(flatten)]
     flags: FlagArgs,
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct ConvertArgs {
+    /// The Corefile, whatever its name.
+    pub file: PathBuf,
+    /// Warn of what it asks for in vain, instead of refusing it.
+    #[arg(long)]
+    pub lenient: bool,
 }
 
 #[derive(clap::Args, Debug)]

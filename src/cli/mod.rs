@@ -7,6 +7,7 @@
 mod args;
 mod check;
 mod completions;
+mod convert;
 mod doctor;
 mod lab;
 mod man;
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         None => run(args.flags.into()),
         Some(Command::Run(flags)) => run(flags.into()),
         Some(Command::Check(check)) => check::check(check.into()),
+        Some(Command::Convert(args)) => convert::convert(args),
         Some(Command::Doctor(args)) => doctor::doctor(args),
         Some(Command::Lab(args)) => lab::lab(args.options(), args.json),
         Some(Command::Status(args)) => status::status(&args.interface),

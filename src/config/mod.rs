@@ -114,6 +114,14 @@ impl Config {
         print::print(self)
     }
 
+    /// The same, without what it would be anyway; and what was noted, as comments.
+    pub fn to_short_toml(&self) -> String {
+        let notes = self.notes.iter().map(|note| format!("# {note}\n"));
+        let notes: String = notes.collect();
+        let gap = if notes.is_empty() { "" } else { "\n" };
+        format!("{notes}{gap}{}", print::print_differing(self))
+    }
+
     /// The keys that differ from the running configuration but only take effect at a restart.
     pub fn needs_restart(&self, running: &Self) -> Vec<&'static str> {
         let differ = [
