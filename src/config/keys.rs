@@ -29,6 +29,8 @@ pub const ADDRESSES: Limit<usize> = Limit::new(1, 1, 64);
 const ZONE_ADDRESSES: Limit<usize> = Limit::new(0, 0, 64);
 /// Upstreams written for one zone.
 pub const UPSTREAMS: Limit<usize> = Limit::new(1, 1, 32);
+/// The same, with zones that ask nobody.
+const ZONE_UPSTREAMS: Limit<usize> = Limit::new(0, 1, UPSTREAMS.max);
 /// Lists of upstreams that follow those of a zone. All share the time of one question.
 pub const NEXT: Limit<usize> = Limit::new(0, 0, 8);
 /// Names that a rule is for. A network that is no whole number of labels is many reverse zones.
@@ -217,7 +219,7 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     let target = Written::<WrittenTarget>::like("write it like \"tcp://10.96.0.10\"");
     keys.key("name", &Needed(name), &mut z.name)?;
     keys.key("listen", &List(Address, ZONE_ADDRESSES), &mut z.listen)?;
-    keys.key("upstreams", &List(target, UPSTREAMS), &mut z.upstreams)?;
+    keys.key("upstreams", &List(target, ZONE_UPSTREAMS), &mut z.upstreams)?;
     keys.key("transport", &Word(TRANSPORTS), &mut z.transport)?;
     asking(&mut z.asking, keys)?;
     keys.key("next", &List(NextEntry, NEXT), &mut z.next)?;

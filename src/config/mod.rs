@@ -58,6 +58,7 @@ pub use target::{Service, Target, WrittenTarget, parse_flag as parse_upstream};
 pub use zone::{ZoneConfig, ZoneKey};
 
 use crate::{cache, listen, node, resolve, upstream};
+use file::Written;
 use source::Loaded;
 
 /// Bytes of a file that we read: somebody may name /dev/zero.
@@ -157,7 +158,7 @@ impl Config {
         let Loaded { origin, text, mut written, notes, files, filled, port } = loaded;
         flags.apply(&mut written);
         if !written.config.refuse_others {
-            complete(&mut written.zones);
+            complete(&mut written);
         }
         answer_for_the_node(&mut written, flags, port);
         rules::check(&written).map_err(|rules::Broken { keys, wrong }| {
@@ -194,15 +195,16 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let mut zones = Vec::new();
-        complete(&mut zones);
-        Self { zones: zones.into_iter().map(zone::WrittenZone::settle).collect(), ..Self::bare() }
+        let mut written = Written { config: Self::bare(), zones: Vec::new(), places: kinds::Places::new() };
+        complete(&mut written);
+        let zones = written.zones.into_iter().map(zone::WrittenZone::settle).collect();
+        Self { zones, ..written.config }
     }
 }
 
 /// The addresses that a node holds are answered on, at `port` unless the list of addresses says otherwise; the
 /// default of that list is for programs that are no node.
-fn answer_for_the_node(written: &mut file::Written, flags: &Flags, port: u16) {
+fn answer_for_the_node(written: &mut Written, flags: &Flags, port: u16) {
     let Config { listen, node, .. } = &mut written.config;
     let chosen = !flags.listen.is_empty() || written.places.contains_key("listen.addresses");
     if !node.addresses.is_empty() && !chosen {
@@ -215,16 +217,17 @@ fn answer_for_the_node(written: &mut file::Written, flags: &Flags, port: u16) {
     }
 }
 
-/// Zone `.` is there, and has upstreams unless it is to ask nobody.
-fn complete(zones: &mut Vec<zone::WrittenZone>) {
+/// Zone `.` is there, and has upstreams unless something is said of them.
+fn complete(written: &mut Written) {
+    let Written { zones, places, .. } = written;
     if !zones.iter().any(|zone| zone.name().is_root()) {
         zones.push(zone::WrittenZone::named(ZoneName::root()));
     }
-    let lacking = |zone: &&mut zone::WrittenZone| {
-        zone.name().is_root() && zone.upstreams.is_empty() && !zone.local.ends_here
-    };
-    for zone in zones.iter_mut().filter(lacking) {
-        zone.upstreams.push(WrittenTarget::resolv_conf(RESOLV_CONF));
+    for (index, zone) in zones.iter_mut().enumerate() {
+        let said = places.contains_key(&format!("zone[{index}].upstreams")) || zone.local.ends_here;
+        if zone.name().is_root() && zone.upstreams.is_empty() && !said {
+            zone.upstreams.push(WrittenTarget::resolv_conf(RESOLV_CONF));
+        }
     }
 }
 

@@ -8,69 +8,57 @@ use super::zone::WrittenZone;
 
 /// The whole configuration, each key with the value that holds.
 pub(super) fn print(config: &Config) -> String {
-    let mut config = config.clone();
-    let mut lines = Lines::default();
-    for section in Section::ALL {
-        lines.section(&format!("[{}]", section.name()), |keys| section.keys(&mut config, keys));
-    }
-    for zone in &config.zones {
-        lines.section("[[zone]]", |keys| keys::zone(&mut WrittenZone::from(zone), keys));
-    }
-    lines.0
+    let mut copy = config.clone();
+    let sections = Section::ALL.into_iter().map(|name| section(name, &mut copy));
+    text(sections.chain(config.zones.iter().map(|of| zone(of.into()))))
 }
 
 /// What is not as it would be without being said. It reads back as the same configuration.
 pub(super) fn print_differing(config: &Config) -> String {
-    let (mut config, mut bare) = (config.clone(), Config::bare());
-    let mut text = String::new();
-    for section in Section::ALL {
-        let lines = |config: &mut Config| {
-            let mut lines = Lines::default();
-            lines.section(&format!("[{}]", section.name()), |keys| section.keys(config, keys));
-            lines
-        };
-        lines(&mut config).differing(&lines(&mut bare), &mut text);
-    }
-    for zone in &config.zones {
-        let lines = |mut zone: WrittenZone| {
-            let mut lines = Lines::default();
-            lines.section("[[zone]]", |keys| keys::zone(&mut zone, keys));
-            lines
-        };
-        lines(WrittenZone::from(zone)).differing(&lines(WrittenZone::default()), &mut text);
-    }
-    text
+    let (mut copy, mut bare) = (config.clone(), Config::bare());
+    let sections =
+        Section::ALL.into_iter().map(|name| section(name, &mut copy).without(&section(name, &mut bare)));
+    let unsaid = zone(WrittenZone::default());
+    text(sections.chain(config.zones.iter().map(|of| zone(of.into()).without(&unsaid))))
 }
 
-/// Keys one below the other.
-#[derive(Default)]
-struct Lines(String);
+/// A section's header, and a line for each key. A text may break its line.
+struct Lines(Vec<String>);
 
 impl Lines {
-    /// Adds the header and the lines that `others` has not, if there are any. A value is one line, and so both have as
-    /// many, in the same order.
-    fn differing(&self, others: &Self, text: &mut String) {
-        let pairs = self.0.lines().zip(others.0.lines());
-        let lines: Vec<&str> = pairs.filter(|(line, other)| line != other).map(|(line, _)| line).collect();
-        let Some(header) = self.0.lines().next().filter(|_| !lines.is_empty()) else { return };
-        let gap = if text.is_empty() { "" } else { "\n" };
-        *text += &format!("{gap}{header}\n{}\n", lines.join("\n"));
+    fn of(header: &str, walk: impl FnOnce(&mut Self) -> Result<(), Fault>) -> Self {
+        let mut lines = Self(vec![header.to_owned()]);
+        // Writing cannot fail: only reading makes faults.
+        let _ = walk(&mut lines);
+        lines
     }
 
-    fn section(&mut self, header: &str, walk: impl FnOnce(&mut Self) -> Result<(), Fault>) {
-        if !self.0.is_empty() {
-            self.0.push('\n');
-        }
-        self.0.push_str(header);
-        self.0.push('\n');
-        // Writing cannot fail: only reading makes faults.
-        let _ = walk(self);
+    /// They without those that `others`, of the same keys, has too; the header alone is nothing.
+    fn without(self, others: &Self) -> Self {
+        let mut pairs = self.0.into_iter().zip(&others.0);
+        let header = pairs.next().map(|(header, _)| header);
+        let lines: Vec<String> = pairs.filter(|(line, other)| line != *other).map(|(line, _)| line).collect();
+        if lines.is_empty() { Self(lines) } else { Self(header.into_iter().chain(lines).collect()) }
     }
+}
+
+/// The sections, with a line between them.
+fn text(sections: impl Iterator<Item = Lines>) -> String {
+    let sections = sections.filter(|lines| !lines.0.is_empty()).map(|lines| lines.0.join("\n") + "\n");
+    sections.collect::<Vec<_>>().join("\n")
+}
+
+fn section(section: Section, config: &mut Config) -> Lines {
+    Lines::of(&format!("[{}]", section.name()), |keys| section.keys(config, keys))
+}
+
+fn zone(mut zone: WrittenZone) -> Lines {
+    Lines::of("[[zone]]", |keys| keys::zone(&mut zone, keys))
 }
 
 impl Keys for Lines {
     fn key<K: Kind>(&mut self, name: &'static str, kind: &K, setting: &mut K::Value) -> Result<(), Fault> {
-        self.0.push_str(&format!("{name} = {}\n", kind.write(setting)));
+        self.0.push(format!("{name} = {}", kind.write(setting)));
         Ok(())
     }
 }

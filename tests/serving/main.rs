@@ -3,6 +3,7 @@
 
 mod asking;
 mod client;
+mod corefile;
 mod edns;
 mod flights;
 mod hostile;

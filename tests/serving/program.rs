@@ -59,10 +59,21 @@ impl Program {
         program
     }
 
+    /// The same with a Corefile.
+    pub fn start_corefile(corefile: &str) -> Self {
+        let program = Self::start_with("Corefile", corefile);
+        wait_for("ready", || program.get("/ready").0 == 200);
+        program
+    }
+
     /// Starts it and waits until it listens.
     pub fn start_unready(config: &str) -> Self {
+        Self::start_with("sidestep.toml", config)
+    }
+
+    fn start_with(name: &str, config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("sidestep.toml");
+        let path = directory.path().join(name);
         std::fs::write(&path, config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sidestep"));
         Self::spawn(command.args(["run", "--config"]).arg(&path), directory, path)

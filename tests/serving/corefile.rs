@@ -1,0 +1,69 @@
+//! A Corefile as it is: its blocks, its plugins, and what is read again when it changes.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use crate::client::query;
+use crate::program::{Program, free_port, wait_for};
+use crate::support::message::*;
+use crate::support::scripted::{Action, Order, Scripted};
+
+/// A server all of whose names have this address.
+fn answering(last: u8) -> Scripted {
+    Scripted::start(Order::AtOnce, move |query| {
+        let question = question(&query.name, query.rtype);
+        let answer = record(QNAME, 1, 300, &[192, 0, 2, last]);
+        vec![Action::Message(message(word(&query.message, 0), REPLY, &question, [&[answer], &[], &[]]))]
+    })
+}
+
+/// What is heard when `name` is asked for there: the response code, the TTL and the last byte of the address.
+fn heard(at: SocketAddr, name: &str) -> (u16, Option<(u32, u8)>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(at).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.send(&query(7, name, 1)).unwrap();
+    let mut reply = [0; 512];
+    let len = socket.recv(&mut reply).unwrap();
+    let reply = &reply[..len];
+    let answer = records(reply).first().map(|(_, ttl, data)| (*ttl, data[data.len() - 1]));
+    (rcode(reply), answer)
+}
+
+#[test]
+fn blocks_answer_as_their_plugins_say() {
+    let [cluster, outside] = [1, 2].map(answering);
+    let (port, http) = (free_port(), free_port());
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    let text = |rest: &str| {
+        format!(
+            "(common) {{\n  errors\n  loop\n  reload\n  bind 127.0.0.1\n  prometheus 127.0.0.1:{http}\n}}\n\
+             cluster.local:{port} {{\n  import common\n  ready 127.0.0.1:{http}\n  cache {{\n    success 9984 30\n    \
+             denial 9984 5\n  }}\n  rewrite name exact old.cluster.local new.cluster.local\n  \
+             forward . {} {{\n    force_tcp\n    except dev.cluster.local\n  }}\n}}\n\
+             example:{port} {{\n  import common\n  cache 20\n  hosts /nonexistent {{\n    192.0.2.77 db.example\n    \
+             fallthrough\n  }}\n  forward . {} {{\n    force_tcp\n  }}\n}}\n{rest}",
+            cluster.address, outside.address
+        )
+    };
+    let program = Program::start_corefile(&text(""));
+    assert_eq!(heard(at, "www.cluster.local"), (0, Some((30, 1))));
+    assert_eq!(heard(at, "old.cluster.local"), (0, Some((30, 1))));
+    assert!(
+        cluster.seen().iter().any(|query| query.name == "new.cluster.local"),
+        "it was asked for the new name"
+    );
+    assert_eq!(heard(at, "db.example"), (0, Some((20, 77))));
+    assert_eq!(heard(at, "www.example"), (0, Some((20, 2))));
+    assert_eq!(heard(at, "www.test"), (5, None), "no block holds it");
+    let start = Instant::now();
+    assert_eq!(heard(at, "x.dev.cluster.local"), (2, None), "nobody is asked for it");
+    assert!(start.elapsed() < Duration::from_secs(1));
+    assert_eq!(program.logged("zone dev.cluster.local. asks nobody"), 1);
+    program
+        .rewrite(&text(&format!("test:{port} {{\n  bind 127.0.0.1\n  forward . {}\n}}\n", outside.address)));
+    wait_for("the new block", || heard(at, "www.test").0 != 5);
+    program.rewrite(&text("cahce {\n  cahce\n}\n"));
+    wait_for("the refusal", || program.logged("unknown plugin `cahce`; did you mean `cache`?") > 0);
+    assert_eq!(heard(at, "www.cluster.local").0, 0);
+}

@@ -1,0 +1,333 @@
+//! What Corefiles become: settings by fragment, faults with their places, and the same again from TOML.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may stop")]
+
+use std::fs;
+use std::path::Path;
+
+use sidestep::config::{Config, Flags, Source};
+
+/// Reads a Corefile with this text; faults and notes without the folder that it stands in.
+fn load(text: &str, lenient: bool) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("Corefile");
+    fs::write(&path, text).unwrap();
+    read(&path, lenient)
+}
+
+fn read(path: &Path, lenient: bool) -> Result<Config, String> {
+    let source = Source::Corefile { path: path.to_owned(), lenient };
+    let folder = format!("{}/", path.parent().unwrap().display());
+    Config::load(&Flags { source, ..Flags::default() })
+        .map_err(|problem| problem.summary().replace(&folder, ""))
+}
+
+/// What a block with these lines, `cache` aside, says beyond what an empty one does; without the zone's name.
+fn zone(lines: &str) -> String {
+    let text = format!(". {{\nbind 127.0.0.1\nforward . 192.0.2.1\n{lines}\n}}\n");
+    let config = load(&text, false).unwrap_or_else(|problem| panic!("{lines}: {problem}"));
+    config.to_short_toml()
+}
+
+/// Every line of `wanted` is said, and says nothing else.
+fn says(lines: &str, wanted: &[&str]) {
+    let text = zone(lines);
+    for line in wanted {
+        assert!(text.lines().any(|found| found == *line), "{lines}: no `{line}` in\n{text}");
+    }
+}
+
+#[test]
+fn cache_takes_every_option() {
+    says(
+        "cache",
+        &["ttl_min = \"5s\"", "stale_for = \"1h\"", "prefetch_hits = 0", "failure_ttl_max = \"5s\""],
+    );
+    says("cache 30", &["ttl_max = \"30s\"", "negative_ttl_max = \"30s\""]);
+    says("cache 3", &["ttl_max = \"3s\"", "ttl_min = \"3s\"", "negative_ttl_min = \"3s\""]);
+    says(
+        "cache {\nsuccess 9984 30 7\ndenial 100 5\n}",
+        &[
+            "ttl_max = \"30s\"",
+            "ttl_min = \"7s\"",
+            "negative_ttl_max = \"5s\"",
+            "share_positive = 9984",
+            "share_negative = 100",
+        ],
+    );
+    says("cache {\nprefetch 3\n}", &["prefetch_hits = 3", "prefetch_gap = \"1m\""]);
+    says("cache {\nprefetch 3 10m 20%\n}", &["prefetch_gap = \"10m\"", "prefetch_percent = 20"]);
+    says("cache {\nserve_stale\n}", &["stale_after = \"0s\"", "stale_ttl = \"1s\"", "stale_for = \"1h\""]);
+    says("cache {\nserve_stale 2h verify 500ms\n}", &["stale_for = \"2h\"", "stale_after = \"500ms\""]);
+    assert!(!zone("cache {\nserve_stale 2h verify\n}").contains("stale_after"));
+    assert!(!zone("cache {\nserve_stale 0s\n}").contains("stale_for = \"1h\""));
+    says("cache {\nservfail 0\n}", &["failure_ttl = \"0s\""]);
+    says("cache {\nservfail 30s\n}", &["failure_ttl_max = \"30s\""]);
+    says("cache {\ndisable denial\n}", &["cache_negative = false"]);
+    says("cache {\nkeepttl\n}", &["keep_ttl = true"]);
+    says(
+        "",
+        &["cache_positive = false", "cache_negative = false", "stale_for = \"0s\"", "failure_ttl = \"0s\""],
+    );
+}
+
+#[test]
+fn written_capacities_make_the_cache_as_large_as_it_takes() {
+    let size = |text: &str| load(text, false).unwrap().cache.size >> 20;
+    let block =
+        |name: &str, cache: &str| format!("{name} {{\nbind 127.0.0.1\nforward . 192.0.2.1\n{cache}\n}}\n");
+    assert_eq!(size(&block(".", "cache")), 32);
+    assert_eq!(size(&block(".", "cache {\nsuccess 9984\ndenial 9984\n}")), 32);
+    let large = "cache {\nsuccess 100000\n}";
+    assert_eq!(size(&(block(".", large) + &block("a", large))), 98);
+    // A share is divided among the zones of a block.
+    let config = load(&block("a b", large), false).unwrap();
+    assert!(config.zones.iter().all(|zone| zone.rules.share.positive == Some(50_000)), "{:?}", config.zones);
+}
+
+#[test]
+fn forward_takes_every_option() {
+    let forward = |options: &str| {
+        let text =
+            format!(". {{\nbind 127.0.0.1\nforward . 192.0.2.1 [2001:db8::1]:5353 {{\n{options}\n}}\n}}\n");
+        load(&text, false).unwrap_or_else(|problem| panic!("{options}: {problem}")).to_short_toml()
+    };
+    for (options, line) in [
+        ("", "upstreams = [\"udp://192.0.2.1:53\", \"udp://[2001:db8::1]:5353\"]"),
+        ("force_tcp\nprefer_udp", "upstreams = [\"tcp://192.0.2.1:53\", \"tcp://[2001:db8::1]:5353\"]"),
+        ("expire 1s", "idle = \"1s\""),
+        ("max_age 1m", "max_age = \"1m\""),
+        ("read_timeout 500ms", "try_timeout = \"500ms\""),
+        ("max_fails 0", "max_fails = 0"),
+        ("max_connect_attempts 2", "tries = 2"),
+        ("max_concurrent 1000", "max_concurrent = 1000"),
+        ("policy round_robin", "policy = \"round-robin\""),
+        ("policy sequential", "policy = \"ordered\""),
+        ("policy random", "policy = \"random\""),
+        ("failover NXDOMAIN servfail", "failover = [\"NXDOMAIN\", \"SERVFAIL\"]"),
+        ("failfast_all_unhealthy_upstreams", "fail_fast = true"),
+        ("health_check 5s no_rec domain example.org", "probe_every = \"5s\""),
+    ] {
+        let text = forward(options);
+        assert!(text.lines().any(|found| found == line), "{options}: no `{line}` in\n{text}");
+    }
+}
+
+/// Name, where it answers, whom it asks: a line for each zone.
+fn zones(text: &str) -> Vec<String> {
+    let config = load(text, false).unwrap_or_else(|problem| panic!("{text}: {problem}"));
+    let zone = |zone: &sidestep::config::ZoneConfig| {
+        let upstreams: Vec<String> = zone.upstreams.iter().map(|target| format!("{target:?}")).collect();
+        let last = |text: &String| {
+            text.split("192.0.2.").nth(1).and_then(|t| t.split(':').next()).map(str::to_owned)
+        };
+        let asked: Vec<String> = upstreams.iter().filter_map(last).collect();
+        let listen: Vec<String> = zone.listen.iter().map(ToString::to_string).collect();
+        format!(
+            "{} [{}] {}{}",
+            zone.display,
+            listen.join(" "),
+            asked.join("+"),
+            if zone.local.ends_here { "!" } else { "" }
+        )
+    };
+    config.zones.iter().map(zone).collect()
+}
+
+#[test]
+fn a_block_becomes_a_zone_wherever_something_changes() {
+    assert_eq!(
+        zones("a.test b.test {\nbind 127.0.0.1\nforward . 192.0.2.1 {\nexcept x.a.test other\n}\n}"),
+        ["a.test. [] 1", "x.a.test. [] !", "b.test. [] 1"]
+    );
+    assert_eq!(
+        zones(". {\nbind 127.0.0.1\nforward a.test 192.0.2.1\nforward . 192.0.2.2\n}"),
+        [". [] 2", "a.test. [] 1"]
+    );
+    // The first that takes a name has it, not the longest.
+    assert_eq!(
+        zones(". {\nbind 127.0.0.1\nforward . 192.0.2.2\nforward a.test 192.0.2.1\n}"),
+        [". [] 2", "a.test. [] 2"]
+    );
+    assert_eq!(
+        zones("10.0.6.0/23 {\nbind 127.0.0.1\nforward . 192.0.2.1\n}"),
+        ["6.0.10.in-addr.arpa. [] 1", "7.0.10.in-addr.arpa. [] 1"]
+    );
+    let text = ". {\nbind 127.0.0.1\nforward . 192.0.2.1\ncache 30 a.test {\ndisable success b.a.test\n}\n}";
+    let config = load(text, false).unwrap();
+    let kept: Vec<_> = config
+        .zones
+        .iter()
+        .map(|z| (z.display.as_str(), z.rules.cache_positive, z.rules.cache_negative))
+        .collect();
+    assert_eq!(kept, [(".", false, false), ("a.test.", true, true), ("b.a.test.", false, true)]);
+}
+
+#[test]
+fn blocks_that_listen_elsewhere_are_views() {
+    assert_eq!(
+        zones(
+            "a.test:53 {\nbind 127.0.0.1\nforward . 192.0.2.1\n}\n\
+             a.test:5353 {\nbind 127.0.0.1\nforward . 192.0.2.2\n}\n\
+             .:53 .:5353 {\nbind 127.0.0.1\nforward . 192.0.2.3\n}"
+        ),
+        [
+            "a.test. [127.0.0.1:53] 1",
+            "a.test. [127.0.0.1:5353] 2",
+            ". [127.0.0.1:53] 3",
+            ". [127.0.0.1:5353] 3"
+        ]
+    );
+    let config = load(". {\nforward . 192.0.2.1\n}", false).unwrap();
+    let listen: Vec<String> = config.listen.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["0.0.0.0:53", "[::]:53"]);
+    // dns64 is for those who ask over IPv6.
+    let config = load(". {\nforward . 192.0.2.1\ndns64\n}", false).unwrap();
+    let families: Vec<_> =
+        config.zones.iter().map(|z| (z.listen[0].is_ipv6(), z.local.dns64.is_some())).collect();
+    assert_eq!(families, [(false, false), (true, true)]);
+}
+
+#[test]
+fn what_leads_on_to_the_next_forward() {
+    let text = ". {\nbind 127.0.0.1\nforward . 192.0.2.1 {\nnext NXDOMAIN\nnext_on_nodata\n}\n\
+                forward . 192.0.2.2 {\nforce_tcp\n}\n}";
+    let toml = load(text, false).unwrap().to_short_toml();
+    let line = "next = [{ on = [\"NODATA\", \"NXDOMAIN\"], upstreams = [\"tcp://192.0.2.2:53\"] }]";
+    assert!(toml.lines().any(|found| found == line), "{toml}");
+}
+
+#[test]
+fn pages_are_served_where_the_plugins_say() {
+    let serve = |lines: &str| {
+        let text = zone(lines);
+        text.lines().find(|line| line.starts_with("serve = ")).unwrap_or_default().to_owned()
+    };
+    assert_eq!(serve("health"), "serve = [{ address = \"[::]:8080\", paths = [\"/health\", \"/ready\"] }]");
+    let both = serve("health 127.0.0.2 127.0.0.3:8081");
+    assert!(both.contains("127.0.0.2:8081") && both.contains("127.0.0.3:8081"), "{both}");
+    assert!(serve("prometheus").contains("127.0.0.1:9153"));
+    assert_eq!(
+        serve("prometheus :9253\nready localhost:8181"),
+        "serve = [{ address = \"[::]:9253\", paths = [\"/metrics\"] }, \
+         { address = \"127.0.0.1:8181\", paths = [\"/ready\"] }]"
+    );
+}
+
+#[test]
+fn faults_have_a_line_and_a_column_and_say_what_to_do() {
+    for (line, message) in [
+        ("cahce 30", "Corefile:2:3: unknown plugin `cahce`; did you mean `cache`?"),
+        (
+            "kubernetes cluster.local",
+            "Corefile:2:3: node-cache has no plugin `kubernetes`, and neither have we; forward",
+        ),
+        ("cache 0", "Corefile:2:9: a TTL of 0 is none"),
+        ("cache {\n    success\n  }", "Corefile:3:5: `success` lacks its capacity"),
+        ("cache {\n    prefetch 1 1m 5%\n  }", "Corefile:3:19: `5%` is no share of a TTL; give 10% to 90%"),
+        (
+            "cache {\n    keep_ttl\n  }",
+            "Corefile:3:5: unknown property `keep_ttl` of `cache`; did you mean `keepttl`?",
+        ),
+        ("cache {\n    servfail 6m\n  }", "Corefile:3:14: `6m` is too long"),
+        ("cache {\n    serve_stale 1h later\n  }", "Corefile:3:20: unknown way"),
+        ("cache\n  cache", "Corefile:3:3: `cache` stands in this block a second time"),
+        ("forward . dns.example", "Corefile:2:13: `dns.example` is a host name"),
+        ("forward . tls://192.0.2.1", "Corefile:2:13: `tls://192.0.2.1`: upstreams are asked unencrypted"),
+        ("forward .", "Corefile:2:3: `forward` lacks the servers to ask"),
+        (
+            "forward . 192.0.2.1 {\n    polciy random\n  }",
+            "Corefile:3:5: unknown property `polciy` of `forward`; did you mean `policy`?",
+        ),
+        ("forward . 192.0.2.1 {\n    expire 2\n  }", "Corefile:3:12: `2` is no duration"),
+        ("forward . 192.0.2.1 {\n    force_tcp yes\n  }", "Corefile:3:15: `yes` is one word too many"),
+        ("bind eth0", "Corefile:2:8: `eth0` is no IP address"),
+        ("bufsize 100", "Corefile:2:11: `100` is no size of a datagram; give 512 to 4096"),
+        ("rewrite name regex ( x", "Corefile:2:22: "),
+        ("rewrite edns0 local set 0xffee 0x61", "Corefile:2:11: not supported: rewrite edns0"),
+        ("template IN A {\n    answer \"{{ .Nmae }} 60 IN A 192.0.2.1\"\n  }", "Corefile:3:12: "),
+        ("hosts {\n    tll 5\n  }", "Corefile:3:5: unknown property `tll` of `hosts`; did you mean `ttl`?"),
+        ("health 8080", "Corefile:2:10: `8080` is no address and port"),
+        ("loadbalance random", "Corefile:2:15: unknown policy `random`"),
+        ("dns64 10.0.0.0/8", "Corefile:2:9: `10.0.0.0/8` is no prefix"),
+        ("errors {\n    consolidate 5m\n  }", "Corefile:3:5: `consolidate` lacks a pattern"),
+    ] {
+        let found = load(&format!(". {{\n  {line}\n}}\n"), false).unwrap_err();
+        assert!(found.starts_with(message), "{line}: {found}");
+    }
+    let twice = load(". {\nforward . 192.0.2.1\n}\n. {\nforward . 192.0.2.1\n}\n", false).unwrap_err();
+    assert!(twice.starts_with("Corefile:4:1: zone `.` is given twice"), "{twice}");
+    assert!(load("", false).is_err());
+}
+
+#[test]
+fn the_lenient_are_told_of_what_is_in_vain_but_not_spared_what_makes_no_sense() {
+    for line in
+        ["any", "forward . tls://192.0.2.1", "loadbalance weighted f", "log", "cache {\nsuccess 1 9999999\n}"]
+    {
+        let text = format!(". {{\n{line}\n}}\n");
+        assert!(load(&text, false).is_err(), "{line}");
+        assert_eq!(
+            load(&text, true).unwrap_or_else(|problem| panic!("{line}: {problem}")).notes.len(),
+            1,
+            "{line}"
+        );
+    }
+    for line in ["cahce", "cache 0", "forward . x", "acl", "hosts {\nnothing 1\n}"] {
+        assert!(load(&format!(". {{\n{line}\n}}\n"), true).is_err(), "{line}");
+    }
+}
+
+/// What has to be lenient with: `log`, tls:// upstreams and keys, dns64 for nobody.
+const FIXTURES: [(&str, bool); 9] = [
+    ("addon.Corefile", false),
+    ("eks.Corefile", false),
+    ("gke.Corefile", false),
+    ("kops.Corefile", false),
+    ("gardener.Corefile", false),
+    ("aks/Corefile", true),
+    ("kubespray.Corefile", true),
+    ("deliveryhero.Corefile", true),
+    ("dialect.Corefile", true),
+];
+
+#[test]
+fn corefiles_from_the_field_are_translated_and_their_conversions_say_the_same() {
+    let values = [
+        ("__PILLAR__DNS__DOMAIN__", "cluster.local"),
+        ("__PILLAR__LOCAL__DNS__", "169.254.20.10"),
+        ("__PILLAR__DNS__SERVER__", "10.0.0.10"),
+        ("__PILLAR__CLUSTER__DNS__", "10.0.0.11"),
+        ("__PILLAR__UPSTREAM__SERVERS__", "/etc/resolv.conf"),
+        ("__PROMETHEUS__ENDPOINT__", ":9253"),
+        ("{$CACHE_TTL}", "30"),
+        ("{$UPSTREAM}", "10.0.0.10"),
+        ("{%POLICY%}", "random"),
+    ];
+    for (name, lenient) in FIXTURES {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corefile").join(name);
+        let mut text = fs::read_to_string(&path).unwrap();
+        for (variable, value) in values {
+            text = text.replace(variable, value);
+        }
+        // Beside the original, imports would be found; a copy of the folder has them too.
+        let folder = tempfile::tempdir().unwrap();
+        if name.starts_with("aks") {
+            fs::create_dir(folder.path().join("custom")).unwrap();
+            for file in fs::read_dir(path.parent().unwrap().join("custom")).unwrap() {
+                let file = file.unwrap();
+                fs::copy(file.path(), folder.path().join("custom").join(file.file_name())).unwrap();
+            }
+        }
+        let copy = folder.path().join("Corefile");
+        fs::write(&copy, text).unwrap();
+        assert_eq!(read(&copy, false).is_ok(), !lenient, "{name}");
+        let config = read(&copy, true).unwrap_or_else(|problem| panic!("{name}: {problem}"));
+        for text in [config.to_toml(), config.to_short_toml()] {
+            let again = Config::parse(&text, "converted")
+                .unwrap_or_else(|problem| panic!("{name}: {problem}\n{text}"));
+            let config = Config { files: Vec::new(), notes: Vec::new(), ..config.clone() };
+            assert_eq!(again, config, "{name}\n{text}");
+        }
+    }
+}
