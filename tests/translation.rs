@@ -278,6 +278,50 @@ fn the_lenient_are_told_of_what_is_in_vain_but_not_spared_what_makes_no_sense() 
     }
 }
 
+#[test]
+fn a_block_that_nobody_hears_where_others_bind_is_told_of() {
+    let text = ".:53 {\nbind 127.0.0.1\nforward . 192.0.2.1\n}\na.test:53 {\nforward . 192.0.2.2\n}\n";
+    let notes: Vec<String> = load(text, false).unwrap().notes.iter().map(ToString::to_string).collect();
+    assert!(notes.len() == 1 && notes[0].ends_with("who asks 127.0.0.1:53 hears nothing of it"), "{notes:?}");
+    assert!(notes[0].contains("Corefile:5:1: "), "{notes:?}");
+}
+
+#[test]
+fn rules_of_a_zone_are_written_in_toml_too() {
+    let text = "[[zone]]\nname = \"a.test\"\nends_here = true\nrecords = [\"db.a.test 60 IN A 192.0.2.1\"]\n\
+                rewrite = [\"stop name  exact x.a.test y.a.test\"]\ndns64 = { allow_ipv4 = true }\n\
+                hosts = { entries = [\"192.0.2.7 h.a.test k.a.test\"], fallthrough = [\"a.test\"] }\n\
+                template = [{ type = \"TYPE65280\", rcode = \"NXDOMAIN\", error = \"15 blocked here\" }]\n";
+    let config = Config::parse(text, "test").unwrap();
+    let zone = &config.zones[0];
+    assert!(zone.local.ends_here && zone.upstreams.is_empty() && zone.local.dns64.is_some());
+    assert_eq!(zone.local.templates[0].error, Some((15, "blocked here".to_owned())));
+    for text in [config.to_toml(), config.to_short_toml()] {
+        assert_eq!(Config::parse(&text, "again").unwrap(), config, "{text}");
+    }
+    for (line, message) in [
+        ("rewrite = [\"name exact a..b c\"]", "test:3:12: zone.rewrite: "),
+        ("records = [\"a.test 60 IN A 192.0.2.1\", \"no\"]", "test:3:40: zone.records: "),
+        ("hosts = { entries = [\"x y\"] }", "test:3:9: zone.hosts: an entry that is none"),
+        (
+            "hosts = { fil = \"x\" }",
+            "test:3:11: zone.hosts: unknown key `fil` in an entry; did you mean `file`?",
+        ),
+        ("template = [{ match = [\"(\"] }]", "test:3:13: zone.template: "),
+        ("dns64 = { prefix = \"10.0.0.0/8\" }", "test:3:20: "),
+        (
+            "ends_here = true\nupstreams = [\"192.0.2.1\"]",
+            "test:4:13: zone `a.test.` has upstreams, and is to ask",
+        ),
+        ("upstreams = []", "test:1:1: zone `a.test.` has no upstreams"),
+    ] {
+        let upstreams = if line.contains("upstreams") { "" } else { "\nupstreams = [\"192.0.2.1\"]" };
+        let text = format!("[[zone]]\nname = \"a.test\"\n{line}{upstreams}\n");
+        let found = Config::parse(&text, "test").unwrap_err();
+        assert!(found.summary().starts_with(message), "{line}: {found}");
+    }
+}
+
 /// What has to be lenient with: `log`, tls:// upstreams and keys, dns64 for nobody.
 const FIXTURES: [(&str, bool); 9] = [
     ("addon.Corefile", false),

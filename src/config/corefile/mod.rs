@@ -24,7 +24,7 @@ mod server;
 mod tell;
 mod words;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::file::Written;
@@ -130,6 +130,7 @@ fn translate(tree: &Corefile, port: u16, tell: &mut Teller) -> Result<Written, F
     for block in &tree.blocks {
         made.extend(block::read(block, port, &mut whole, tell)?);
     }
+    unheard(&made, tell);
     let Whole { mut config, mut places, capacity, udp_size, tcp_idle } = whole;
     config.listen.udp_size = udp_size.unwrap_or(config.listen.udp_size);
     config.listen.tcp_idle = tcp_idle.unwrap_or(config.listen.tcp_idle);
@@ -150,6 +151,21 @@ fn translate(tree: &Corefile, port: u16, tell: &mut Teller) -> Result<Written, F
         zones.push(zone);
     }
     Ok(Written { config, zones, places })
+}
+
+/// Tells of blocks without `bind` beside blocks with it: who asks an address that is bound hears nothing of them.
+fn unheard(made: &[Made], tell: &mut Teller) {
+    let port = |made: &Made| made.zone.listen.first().map(SocketAddr::port);
+    let everywhere = |made: &Made| made.zone.listen.iter().all(|address| address.ip().is_unspecified());
+    for here in made.iter().filter(|here| everywhere(here)) {
+        let bound = |other: &Made| !everywhere(other) && port(other) == port(here);
+        if let Some(other) = made.iter().find(|other| bound(other)) {
+            let address = other.zone.listen.first().map(SocketAddr::to_string).unwrap_or_default();
+            let what =
+                format!("this block binds no address of its own: who asks {address} hears nothing of it");
+            tell.note(&here.key, what);
+        }
+    }
 }
 
 /// A cache for as many entries as CAPACITYs ask for, and not less than by default.
