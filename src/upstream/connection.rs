@@ -206,7 +206,10 @@ impl Connection {
         let mark = self.standing.mark.get();
         let marked = mark.filter(|_| self.standing.tracking.is_avoided());
         let connected = timeout(settings.connect_timeout, connect(&self.standing, marked, &settings)).await;
-        self.judge_mark(mark, marked, matches!(connected, Ok(Ok(_))));
+        judge_mark(&self.standing, mark, marked, is_made(&connected));
+        if mark.is_some() && self.standing.tracking.is_doubted() {
+            tokio::task::spawn_local(settle_mark(Rc::clone(&self.standing), mark, settings));
+        }
         let counters = &self.standing.counters;
         let end = match connected {
             Ok(Ok(stream)) => {
@@ -243,20 +246,6 @@ impl Connection {
         };
         self.phase.set(Phase::Closed);
         self.queue.borrow_mut().lose(end);
-    }
-
-    /// Finds out whether connections with this mark can be made at all; see [`Tracking`](super::tracking::Tracking).
-    fn judge_mark(&self, mark: Option<u32>, marked: Option<u32>, is_made: bool) {
-        let standing = &self.standing;
-        if mark.is_none() {
-            return;
-        }
-        if marked.is_none() {
-            standing.counters.unmarked.bump();
-        }
-        if standing.tracking.tried(marked.is_some(), is_made) {
-            mark::give_up(standing.server);
-        }
     }
 
     /// Reads and writes until the connection is over; an error unless we ended it in peace.
@@ -383,6 +372,29 @@ impl Connection {
             let _ = reply.send(Ok(frame.to_vec())); // fails if nobody waits any more: nothing is lost
         }
     }
+}
+
+/// Finds out whether connections with this mark can be made at all; see [`Tracking`](super::tracking::Tracking).
+fn judge_mark(standing: &Standing, mark: Option<u32>, marked: Option<u32>, is_made: bool) {
+    if mark.is_none() {
+        return;
+    }
+    if marked.is_none() {
+        standing.counters.unmarked.bump();
+    }
+    if standing.tracking.tried(marked.is_some(), is_made) {
+        mark::give_up(standing.server);
+    }
+}
+
+/// Tries once more, so that a doubt does not last as long as the connection that has raised it.
+async fn settle_mark(standing: Rc<Standing>, mark: Option<u32>, settings: Settings) {
+    let connected = timeout(settings.connect_timeout, connect(&standing, mark, &settings)).await;
+    judge_mark(&standing, mark, mark, is_made(&connected));
+}
+
+fn is_made<T, E, L>(connected: &Result<Result<T, E>, L>) -> bool {
+    matches!(connected, Ok(Ok(_)))
 }
 
 /// Opens the stream: no delay for small writes, and an end for a peer that vanished without a reset.

@@ -40,6 +40,11 @@ impl Tracking {
         }
     }
 
+    /// Whether one more untracked connection would settle the matter.
+    pub fn is_doubted(&self) -> bool {
+        self.0.get() == State::Doubted
+    }
+
     /// Takes down what became of a connection. True if this has settled that they are to be tracked.
     pub fn tried(&self, untracked: bool, is_made: bool) -> bool {
         let next = match (self.0.get(), untracked, is_made) {
