@@ -20,6 +20,7 @@
 //! clients, its upstream connections, its flights and its timers: a miss never leaves its thread, and there
 //! is no cross-thread queue on the road. Workers share the [`cache`] and an immutable
 //! [snapshot](resolve::Snapshot) of the zones with the listeners' [settings](listen::Settings), nothing else.
+//! A listener answers from its *view*: the zones that answer on its address; the same name may be another one there.
 //! The *supervisor* is the main thread: it binds, starts the workers, has the [`node`]'s link and rules held, watches
 //! files and signals, finds out the addresses behind services' names, publishes snapshots, and serves HTTP. What
 //! touches the node is done by a thread of its own, the *holder*; a *watchdog* on another asks our own listeners.

@@ -10,7 +10,7 @@ use hickory_proto::rr::RecordType;
 
 use super::refused::{Refused, shown};
 use crate::wire::name::MAX;
-use crate::wire::{class, rtype};
+use crate::wire::{class, rcode, rtype};
 
 /// Characters that stand in a label behind a backslash.
 const SPECIAL: &[u8] = b". '@;()\"\\";
@@ -143,21 +143,10 @@ pub fn class_name(class: u16) -> &'static str {
     CLASSES.iter().find(|&&(c, _)| c == class).map_or("", |&(_, name)| name)
 }
 
-/// Response codes that fit into a header, by name (the IANA registry "DNS RCODEs").
-const RCODES: [&str; 12] = [
-    "NOERROR",
-    "FORMERR",
-    "SERVFAIL",
-    "NXDOMAIN",
-    "NOTIMP",
-    "REFUSED",
-    "YXDOMAIN",
-    "YXRRSET",
-    "NXRRSET",
-    "NOTAUTH",
-    "NOTZONE",
-    "DSOTYPENI",
-];
+/// The response codes that fit into a header and have a name, in order.
+fn named_codes() -> &'static [&'static str] {
+    &rcode::NAMES[..rcode::NAMED]
+}
 
 /// A response code by its name, or by its number (0 to 15).
 ///
@@ -169,18 +158,18 @@ pub fn response_code(text: &str) -> Result<u8, Refused> {
         other => other.to_owned(),
     };
     let number = || text.parse().ok().filter(|n| *n < 16);
-    let known = RCODES.iter().position(|name| *name == upper);
+    let known = named_codes().iter().position(|name| *name == upper);
     known.map(|place| place as u8).or_else(number).ok_or_else(|| {
         Refused::new(
             format!("unknown response code `{}`", shown(text)),
-            format!("write 0 to 15, or one of {}", RCODES.join(", ")),
+            format!("write 0 to 15, or one of {}", named_codes().join(", ")),
         )
     })
 }
 
 /// What a response code is called: its name, or its number.
 pub fn code_name(code: u8) -> String {
-    RCODES.get(usize::from(code)).map_or_else(|| code.to_string(), |name| (*name).to_owned())
+    named_codes().get(usize::from(code)).map_or_else(|| code.to_string(), |name| (*name).to_owned())
 }
 
 #[cfg(test)]

@@ -9,12 +9,13 @@ use std::net::SocketAddr;
 
 use super::WorkerSources;
 use super::family::{Family, Sample, Value};
-use super::tell::{RCODES, by, by_query};
+use super::tell::{by, by_query};
 use super::{Sources, join, sum};
 use crate::cache::OfZone;
 use crate::count::{self, Counter, Sizes};
 use crate::resolve::traffic::Traffic;
 use crate::resolve::{Snapshot, Zone, ZoneCounters};
+use crate::wire::rcode;
 use crate::{listen, node, resolve, telemetry::http, upstream};
 
 /// The zone of queries that belong to none. It has no last dot, so no zone has this name.
@@ -115,7 +116,7 @@ fn traffic(counters: &Traffic, latency: Value) -> Vec<Family> {
     let Traffic { queries, dnssec_ok, query_sizes, answers, own_answers, answer_sizes, own_latency: _ } =
         counters;
     let by_source = [("cache", answers), ("", own_answers)].into_iter().flat_map(|(plugin, answers)| {
-        answers.iter().zip(RCODES).map(move |(counter, rcode)| {
+        answers.iter().zip(rcode::NAMES).map(move |(counter, rcode)| {
             Sample::new(Value::Counter(counter.get())).with("rcode", rcode).with("plugin", plugin)
         })
     });
@@ -236,7 +237,7 @@ fn proxy(counters: &upstream::Counters) -> Vec<Family> {
     let upstream::Counters { latency, reused, first, failures, .. } = counters;
     let by_rcode = latency
         .iter()
-        .zip(RCODES)
+        .zip(rcode::NAMES)
         .map(|(of_code, rcode)| Sample::new(durations(of_code)).with("rcode", rcode));
     vec![
         Family::labelled(

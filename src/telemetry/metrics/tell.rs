@@ -9,42 +9,15 @@ use super::CacheFigures;
 use super::family::{Family, Sample, Value};
 use crate::count::Counter;
 use crate::resolve::traffic::{TYPES, Traffic};
+use crate::wire::rcode;
 use crate::{listen, node, resolve, telemetry::http, upstream};
-
-/// Response codes by name (the IANA registry "DNS RCODEs"); those without one are numbered.
-pub const RCODES: [&str; 24] = [
-    "NOERROR",
-    "FORMERR",
-    "SERVFAIL",
-    "NXDOMAIN",
-    "NOTIMP",
-    "REFUSED",
-    "YXDOMAIN",
-    "YXRRSET",
-    "NXRRSET",
-    "NOTAUTH",
-    "NOTZONE",
-    "DSOTYPENI",
-    "RCODE12",
-    "RCODE13",
-    "RCODE14",
-    "RCODE15",
-    "BADVERS",
-    "BADKEY",
-    "BADTIME",
-    "BADMODE",
-    "BADNAME",
-    "BADALG",
-    "BADTRUNC",
-    "BADCOOKIE",
-];
 
 /// The response codes that are written while they are zero, too: a rate needs a first value to rise from.
 const USUAL: [&str; 4] = ["NOERROR", "SERVFAIL", "NXDOMAIN", "REFUSED"];
 
 /// Counters by response code.
 fn by_rcode(name: &'static str, help: &'static str, counters: &[Counter]) -> Family {
-    let samples = counters.iter().zip(RCODES).map(|(counter, rcode)| {
+    let samples = counters.iter().zip(rcode::NAMES).map(|(counter, rcode)| {
         let sample = Sample::new(Value::Counter(counter.get())).with("rcode", rcode);
         if USUAL.contains(&rcode) { sample.always() } else { sample }
     });
@@ -293,7 +266,7 @@ pub fn upstream(counters: &upstream::Counters) -> Vec<Family> {
         Family::labelled(
             "upstream_answers",
             "Answers of the server that were used",
-            latency.iter().zip(RCODES).map(|(of_code, rcode)| {
+            latency.iter().zip(rcode::NAMES).map(|(of_code, rcode)| {
                 let sample = Sample::new(Value::Counter(of_code.count())).with("rcode", rcode);
                 if USUAL.contains(&rcode) { sample.always() } else { sample }
             }),
