@@ -217,7 +217,7 @@ fn faults_are_named_with_their_place_and_a_remedy() {
         (
             "[[zone]]\nname = \".\"\nupstreams = [\"dns.example\"]\n",
             "3:14: zone.upstreams: `dns.example` is a host name, which nobody could resolve before we run; \
-             write an IP address: \"10.96.0.10\", \"tcp://[2001:db8::1]:53\", or a path with a slash",
+             write an IP address: \"10.96.0.10\", \"[2001:db8::1]:53\", or a path with a slash",
         ),
         (
             "[[zone]]\nname = \".\"\nttl_min = \"31s\"\nttl_max = \"30s\"\n",

@@ -37,7 +37,7 @@ pub fn parse_server(text: &str) -> Result<SocketAddr, Wrong> {
         Some((address, port)) => Ok(with_port(address, port.unwrap_or(53))),
         None => Err(refused(
             text,
-            "write an IP address: \"10.96.0.10\", \"tcp://[2001:db8::1]:53\", or a path with a slash",
+            "write an IP address: \"10.96.0.10\", \"[2001:db8::1]:53\", or a path with a slash",
         )),
     }
 }
@@ -85,6 +85,10 @@ pub fn parse_nameserver(text: &str) -> Option<SocketAddr> {
 
 fn refused(text: &str, hint: &str) -> Wrong {
     let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    let is_whole = host.starts_with('[') || !host.contains(':');
+    if host.len() < text.len() && is_whole && parse(host).is_some() {
+        return Wrong::new(format!("`{}` has no port after its colon", shown(text)), "ports are 1 to 65535");
+    }
     let name = host.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains(':');
     let what = if name {
         format!("`{}` is a host name, which nobody could resolve before we run", shown(text))
@@ -180,6 +184,8 @@ mod tests {
         assert!(server("dns.example:53").contains("is a host name"));
         assert!(server("300.1.2.3").contains("is no IP address"));
         assert!(server("10.0.0.1:0").contains("has port 0"));
+        assert!(server("10.0.0.1:99999").contains("has no port after its colon; ports are 1 to 65535"));
+        assert!(server("[::1]:x").contains("has no port after its colon"));
         for text in
             ["", ":", "[", "[]", "[::1", "[::1]x", "[10.0.0.1]", "1.2.3.4:", "1.2.3.4:+53", "::1%", "::1%0"]
         {

@@ -103,6 +103,12 @@ fn read(text: &str) -> Result<(Transport, Vec<String>, Option<u16>), Wrong> {
 fn port(digits: &str) -> Result<u16, Wrong> {
     match digits.parse() {
         Ok(port) if digits.bytes().all(|b| b.is_ascii_digit()) => Ok(port),
+        _ if digits.ends_with('{') => wrong("has a brace at its end", "put a blank before a brace"),
+        // A manifest, a ConfigMap: `kind: ConfigMap`.
+        _ if digits.is_empty() => wrong(
+            "has no port after its colon",
+            "give 0 to 65535, or leave the colon out; of a manifest in YAML, only what stands below `Corefile: |` is a Corefile",
+        ),
         _ => wrong("has no port after its colon", "give 0 to 65535, or leave the colon out"),
     }
 }
@@ -156,6 +162,10 @@ fn name(text: &str) -> Result<String, Wrong> {
             _ => "write letters, digits, `-` and `_`; other scripts in their xn-- form",
         };
         return wrong(format!("has the character `{}`", c.escape_debug()), hint);
+    }
+    if text.is_empty() {
+        let hint = "all names are `.`; a variable like {$NAME} that is not set leaves nothing";
+        return wrong("names no zone", hint);
     }
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     // RFC 1035 section 2.3.4.
@@ -217,6 +227,19 @@ mod tests {
         assert_eq!(zones("2000::/3"), ["2.ip6.arpa.", "3.ip6.arpa."]);
         assert_eq!(zones("ffff::1/128").concat().len(), 2 * 32 + "ip6.arpa.".len());
         assert_eq!(zones("::/127").len(), 2);
+    }
+
+    #[test]
+    fn what_people_write_by_mistake_has_a_hint_of_its_own() {
+        for (text, hint) in [
+            (".:53{", "put a blank before a brace"),
+            ("a{", "put a blank before a brace"),
+            ("apiVersion:", "below `Corefile: |`"),
+            (":53", "a variable like {$NAME}"),
+        ] {
+            let (_, found) = read(text).unwrap_err();
+            assert!(found.contains(hint), "{text}: {found}");
+        }
     }
 
     #[test]
