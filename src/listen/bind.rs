@@ -92,12 +92,12 @@ impl std::fmt::Display for BindError {
             Self::Taken { address, pid: Some(pid) } => write!(
                 f,
                 "cannot listen on {address}: sidestep already runs there as process {pid}; stop it (kill {pid}) \
-                 or give this one another address with --listen"
+                 or give this one another address"
             ),
             Self::Taken { address, pid: None } => write!(
                 f,
                 "cannot listen on {address}: sidestep already runs there (its process id is not visible from \
-                 here); stop it or give this one another address with --listen"
+                 here); stop it or give this one another address"
             ),
             Self::Held { link, pid } => {
                 let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));

@@ -335,6 +335,8 @@ fn who_asks_whom(snapshot: &Snapshot) -> Vec<String> {
             return format!("zone {} asks nobody", zone.title());
         }
         let [servers, reserve] = snapshot.ranks(zone).map(names);
+        // Those that would ask us in turn are left out.
+        let servers = if servers.is_empty() { "nobody that is left".to_owned() } else { servers };
         let mut line = format!("zone {} asks {servers}", zone.title());
         if !reserve.is_empty() {
             line.push_str(&format!("; in reserve {reserve}"));

@@ -152,7 +152,7 @@ impl Keeper {
         }
         let rules = self.holder.with(Node::rules_up).await;
         match rules {
-            Err(fault) if fault.kind == FaultKind::Lock => warn!("{fault}; it is tried again"),
+            Err(fault) if fault.kind == FaultKind::Lock => warn!("{fault}"),
             rules => rules?,
         }
         self.ask_ourselves().await

@@ -90,7 +90,8 @@ async fn leave_out(loops: impl Future<Output = Vec<Option<Server>>>, supervisor:
     for server in looping {
         error!(
             "upstream {server} sends our own questions back to us and is left out: name the servers that it asks \
-             with --upstream instead (systemd-resolved lists its own in /run/systemd/resolve/resolv.conf)"
+             in its stead, as --upstream or in `forward` (systemd-resolved lists its own in \
+             /run/systemd/resolve/resolv.conf)"
         );
         registry.leave_out(server);
     }

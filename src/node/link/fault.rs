@@ -21,8 +21,8 @@ pub(super) fn not_there(missing: &[IpAddr]) -> Fault {
     let all = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let adding = missing.iter().map(|ip| format!("`ip address add {ip}/{} dev lo`", bits(*ip)));
     foreign(format!(
-        "no interface has {all}, and with --link none somebody else is to put it up before we start: {}; or leave \
-         --link none out, and we make a link for it",
+        "no interface has {all}, and without a link of ours (--link none, or -setupinterface=false) somebody else is to \
+         put it up before we start: {}; or leave that out, and we make a link for it",
         adding.collect::<Vec<_>>().join(", ")
     ))
 }
