@@ -63,7 +63,10 @@ fn of_nftables(text: &mut String, overview: &Overview) {
     }
     if fail_open.is_some() {
         if own.is_none() {
-            let _ = writeln!(text, "nftables no process of ours; table inet sidestep-failopen is left of the last one");
+            let _ = writeln!(
+                text,
+                "nftables no process of ours; table inet sidestep-failopen is left of the last one"
+            );
         }
         let armed = armed.iter().map(|(_, left)| *left).min().unwrap_or_default();
         let servers: Vec<_> = fallbacks.iter().map(ToString::to_string).collect();

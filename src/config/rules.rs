@@ -115,7 +115,10 @@ fn zones(zones: &[WrittenZone], addresses: &[SocketAddr]) -> Result<(), Broken> 
     if zones.is_empty() {
         // A TOML file gets zone `.`; so it was a Corefile.
         let what = "there is no server block, so nothing would be answered";
-        return broken(&["zone"], Wrong::new(what, "write one, like `.:53 {` and its plugins; is it the right file?"));
+        return broken(
+            &["zone"],
+            Wrong::new(what, "write one, like `.:53 {` and its plugins; is it the right file?"),
+        );
     }
     if !ZONES.contains(zones.len()) {
         let wrong = Wrong::bounds(format!("{} zones", zones.len()), ZONES.min, ZONES.max);
