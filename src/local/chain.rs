@@ -16,6 +16,7 @@ use super::message::Message;
 use super::rewrite::{self, Rewritten, Undos};
 use super::{Local, Said};
 use crate::upstream::Ask;
+use crate::wire::answer::is_answer;
 use crate::wire::rtype;
 
 /// Questions of our own on the way of one client's: aliases that are followed. A template may point to itself.
@@ -60,6 +61,7 @@ impl Pending {
             return End::Done(reply);
         }
         let Ok(message) = Message::read(&reply, &ask) else { return End::Done(chain.failure()) };
+        chain.failed = !is_answer(message.code());
         let first = Step::Back(Answer { message, came: Some(reply) });
         match chain.run(first) {
             Ok(answer) => End::Done(answer),
@@ -71,7 +73,7 @@ impl Pending {
 /// Lets a client's question begin.
 pub(super) fn begin(local: &Arc<Local>, client: &Ask) -> Begin {
     let local = Arc::clone(local);
-    let mut chain = Chain { local, client: client.clone(), frames: Vec::new(), lookups: LOOKUPS };
+    let mut chain = Chain { local, client: client.clone(), frames: Vec::new(), lookups: LOOKUPS, failed: false };
     let first = chain.enter(client.clone());
     match chain.run(first) {
         Ok(answer) => Begin::Answer(answer),
@@ -88,6 +90,8 @@ struct Chain {
     frames: Vec<Frame>,
     /// See [`LOOKUPS`]: how many are left.
     lookups: usize,
+    /// Whether what the upstreams replied last says that something failed.
+    failed: bool,
 }
 
 /// Who wants to see an answer, and what for. Each keeps the question as it came to him.
@@ -187,7 +191,10 @@ impl Chain {
         match frame {
             Frame::Aaaa(dns64, ask) => match dns64.judge(&mut answer.message) {
                 Verdict::Keep => Step::Back(answer),
-                Verdict::Changed => answer.message.into(),
+                Verdict::Changed => {
+                    answer.message.turn_to(&ask);
+                    answer.message.into()
+                }
                 Verdict::Make(ttl) => {
                     let a = Ask { rtype: rtype::A, ..ask.clone() };
                     self.frames.push(Frame::A(dns64, ask, ttl));
@@ -203,6 +210,10 @@ impl Chain {
                 let elsewhere = undos.turn_back(&mut message, &ask);
                 // Whoever followed an alias is known by the question that he asked.
                 self.follow(message, elsewhere.into_iter().collect(), ask)
+            }
+            // An alias that could not be followed would be kept as one that leads nowhere.
+            Frame::Follow { ask, .. } if self.failed && !is_answer(answer.message.code()) => {
+                Message::failure(&ask).into()
             }
             Frame::Follow { ask, mut message, place, left } => {
                 let behind = answer.message.sections[0].drain(..);

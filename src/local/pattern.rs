@@ -81,10 +81,23 @@ impl Pattern {
         Some(self.regex.capture_names().enumerate().map(|(i, name)| (name, text(i).into_owned())).collect())
     }
 
-    /// `to` with `{0}`, `{1}` and so on replaced by what matched, if it matches.
+    /// `to` with `{0}`, `{1}` and so on replaced by what matched, if it matches. What is put in is not looked into
+    /// again: a name that a client makes up would grow with each group.
     pub fn replace(&self, name: &str, to: &str) -> Option<String> {
-        let groups = self.captures(name)?.into_iter().enumerate();
-        Some(groups.fold(to.to_owned(), |to, (i, (_, group))| to.replace(&format!("{{{i}}}"), &group)))
+        let groups = self.captures(name)?;
+        let (mut text, mut rest) = (String::new(), to);
+        while let Some((before, behind)) = rest.split_once('{') {
+            text.push_str(before);
+            if let Some((group, after)) = group(&groups, behind) {
+                text.push_str(group);
+                rest = after;
+            } else {
+                text.push('{');
+                rest = behind;
+            }
+        }
+        text.push_str(rest);
+        Some(text)
     }
 
     /// That `to` uses no group that the pattern does not have.
@@ -100,6 +113,13 @@ impl Pattern {
             Err(Refused::new(what, "put what is to be used into parentheses"))
         })
     }
+}
+
+/// The group whose number and `}` a text begins with, and what follows them.
+fn group<'t>(groups: &'t Captures<'_>, text: &'t str) -> Option<(&'t str, &'t str)> {
+    let (digits, after) = text.split_once('}')?;
+    let number: usize = digits.parse().ok().filter(|number: &usize| number.to_string() == digits)?;
+    groups.get(number).map(|(_, group)| (group.as_str(), after))
 }
 
 /// A pattern of Go's as one of the regex crate's; what is the same in both passes as it is.
@@ -196,6 +216,14 @@ mod tests {
         assert_eq!(pattern.replace("web.", "{1}"), None);
         assert!(pattern.fits("{3}{0}").is_ok());
         assert!(pattern.fits("{4}").unwrap_err().what.contains("{4}"));
+    }
+
+    #[test]
+    fn what_a_client_puts_into_a_name_is_no_group() {
+        let pattern = Pattern::new(r"^(.*)\.(.*)\.(.*)\.$").unwrap();
+        let name = "{2}{2}{2}.{3}{3}{3}.{0}{0}{0}.";
+        assert_eq!(pattern.replace(name, "{1}.x").as_deref(), Some("{2}{2}{2}.x"));
+        assert_eq!(pattern.replace("a.b.c.", "{{1}{01}{9}{").as_deref(), Some("{a{01}{9}{"));
     }
 
     proptest::proptest! {

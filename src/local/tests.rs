@@ -158,6 +158,27 @@ fn aliases_are_followed_and_not_for_ever() {
 }
 
 #[test]
+fn an_alias_whose_target_fails_is_no_answer() {
+    let failed = [("a.test.", 1, (2, &[][..], &[][..]))];
+    let alias = template(255, "t.test", &["{{ .Name }} 9 IN CNAME a.test."]);
+    let settings = Settings { templates: vec![alias], ..Settings::default() };
+    let (_, said) = play(settings.clone(), &ask("x.t.test.", 1), &failed);
+    assert_eq!(said, told(2, &[], &[("a.test.", 1)]), "kept as an answer, it would outlast the failure");
+    let settings = Settings { rewrites: rewrites(&["rcode a.test SERVFAIL NXDOMAIN"]).rewrites, ..settings };
+    let (_, said) = play(settings, &ask("x.t.test.", 1), &failed);
+    assert_eq!((said.code, said.records.len()), (0, 1), "unless a rule takes the failure for something else");
+}
+
+#[test]
+fn dns64_vouches_for_no_answer_that_it_changed() {
+    let both = (0, &["a.test. 5 AAAA ::ffff:192.0.2.1", "a.test. 5 AAAA 2001:db8::7"][..], &[][..]);
+    let settings = Settings { dns64: Some(Dns64::default()), ..Settings::default() };
+    let (message, said) = play(settings, &ask("a.test.", 28), &[("a.test.", 28, both)]);
+    assert_eq!(said.records, ["a.test. 5 7"]);
+    assert_eq!(message.flags & header::AD, 0);
+}
+
+#[test]
 fn an_alias_that_points_elsewhere_is_followed_from_there() {
     let settings = rewrites(&["cname regex (.*)\\.old\\. {1}.new."]);
     let replies = [
