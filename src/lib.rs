@@ -30,7 +30,8 @@
 //! - A hit is answered from immutable response bytes: copy, then patch id, flags, the client's own question
 //!   bytes (its letter case too) and the aged TTLs; an OPT record is appended iff the query had one. Nothing
 //!   is decoded or encoded again, nothing is allocated.
-//! - Whatever we do not understand passes byte for byte: unknown types, empty RDATA, compression, order.
+//! - Whatever we do not understand passes byte for byte: unknown types, empty RDATA, order. Names that a server has
+//!   written out become pointers, once, before the answer is stored; compression that is there stays as it is.
 //! - OPT is hop by hop (RFC 6891): taken off at store, made anew for each client.
 //! - At most one flight per worker and question; whoever completes a flight answers all its waiters.
 //! - Every client hears within four seconds of its query being read: an answer, a stale answer, or SERVFAIL

@@ -8,7 +8,7 @@ use super::rdata;
 use crate::upstream::Ask;
 use crate::wire::header::{self, Header};
 use crate::wire::records::{self, Section};
-use crate::wire::{MESSAGE_MAX, Malformed, name, rcode, rtype};
+use crate::wire::{MESSAGE_MAX, Malformed, name, rcode, rtype, u16_at};
 
 /// Pointers reach no further.
 const POINTER_MAX: usize = 0x3fff;
@@ -59,21 +59,7 @@ impl Message {
     /// Its records are not what its header or their types promise.
     pub fn read(reply: &[u8], ask: &Ask) -> Result<Self, Malformed> {
         let header = Header::read(reply).ok_or(Malformed)?;
-        let mut sections: [Vec<Rr>; 3] = Default::default();
-        for record in records::walk(reply)? {
-            let record = record?;
-            let mut owner = Vec::new();
-            name::expand(reply, record.owner, &mut owner)?;
-            let data = rdata::expand(reply, record.rtype, record.rdata)?.into();
-            let place = match record.section {
-                Section::Answer => 0,
-                Section::Authority => 1,
-                Section::Additional => 2,
-            };
-            let (rtype, class, ttl) = (record.rtype, record.class, record.ttl);
-            sections[place].push(Rr { owner: owner.into(), rtype, class, ttl, data });
-        }
-        Ok(Self { flags: header.flags, question: question(ask), sections })
+        Ok(Self { flags: header.flags, question: question(ask), sections: sections(reply)? })
     }
 
     /// The response code.
@@ -123,6 +109,45 @@ impl Message {
         }
         (writer.out.len() <= MESSAGE_MAX).then_some(writer.out)
     }
+}
+
+/// The same reply with pointers where names are written out; `None` where it points already, or gets no shorter.
+///
+/// CoreDNS writes all names out over TCP. Passed on like that, 10 addresses of a name of 35 bytes need more than the 512
+/// bytes of a UDP answer, and clients have to ask again over TCP; with pointers, 28 fit.
+pub fn shorten(reply: &[u8]) -> Option<Vec<u8>> {
+    let header = Header::read(reply).filter(|header| header.counts[0] == 1)?;
+    let first = records::walk(reply).ok()?.next()?.ok()?;
+    // Who points, does so everywhere. What is not about the question's own name is short.
+    let is_pointer = *reply.get(first.owner)? >= 0xc0;
+    if is_pointer || !name::same(reply, header::LEN, first.owner) {
+        return None;
+    }
+    let end = name::end_uncompressed(reply, header::LEN).ok()?;
+    let [rtype, class] = [u16_at(reply, end)?, u16_at(reply, end + 2)?];
+    let name = reply[header::LEN..end].into();
+    let question = (name, rtype, class);
+    let message = Message { flags: header.flags, question, sections: sections(reply).ok()? };
+    message.write().filter(|written| written.len() < reply.len())
+}
+
+/// The records of a message.
+fn sections(message: &[u8]) -> Result<[Vec<Rr>; 3], Malformed> {
+    let mut sections: [Vec<Rr>; 3] = Default::default();
+    for record in records::walk(message)? {
+        let record = record?;
+        let mut owner = Vec::new();
+        name::expand(message, record.owner, &mut owner)?;
+        let data = rdata::expand(message, record.rtype, record.rdata)?.into();
+        let place = match record.section {
+            Section::Answer => 0,
+            Section::Authority => 1,
+            Section::Additional => 2,
+        };
+        let (rtype, class, ttl) = (record.rtype, record.class, record.ttl);
+        sections[place].push(Rr { owner: owner.into(), rtype, class, ttl, data });
+    }
+    Ok(sections)
 }
 
 fn question(ask: &Ask) -> (Box<[u8]>, u16, u16) {
@@ -211,6 +236,25 @@ mod tests {
         let written = message.write().unwrap();
         assert!(written.len() < reply().len(), "compressed as well as it was, or better");
         assert_eq!(Message::read(&written, &ask()).unwrap(), message);
+    }
+
+    #[test]
+    fn names_that_are_written_out_become_pointers() {
+        let mut long = b"\0\x07\x85\x80\0\x01\0\x02\0\0\0\0\x01A\x04test\0\0\x01\0\x01".to_vec();
+        for last in [1, 2] {
+            long.extend(b"\x01A\x04test\0\0\x01\0\x01\0\0\0\x1e\0\x04\x7f\0\0");
+            long.push(last);
+        }
+        let short = shorten(&long).unwrap();
+        assert_eq!(short.len(), long.len() - 12);
+        // Flags, the question in its letter case, and the records in their order.
+        assert_eq!((&short[2..24], &short[24..26]), (&long[2..24], &[0xc0, 12][..]));
+        assert_eq!(sections(&short), sections(&long));
+        assert_eq!(shorten(&short), None);
+        assert_eq!(shorten(&reply()), None);
+        for len in 0..long.len() {
+            assert_eq!(shorten(&long[..len]), None, "{len} bytes");
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ use arc_swap::ArcSwap;
 pub use chain::{Begin, End, Pending};
 pub use dns64::{Dns64, Prefix};
 pub use hosts::{Hosts, Table};
+pub use message::shorten;
 pub use pattern::Pattern;
 pub use records::Records;
 pub use refused::Refused;

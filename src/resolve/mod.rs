@@ -46,6 +46,7 @@ use crate::cache::{Cache, Entry, Key};
 use crate::clock::Now;
 use crate::count::{Counter, Gauge};
 use crate::limit::Limit;
+use crate::local;
 use crate::upstream::{Ask, Failure, Upstreams};
 use crate::wire::{answer, extended_error, rcode};
 use flights::{Flights, Joined, Opened};
@@ -310,7 +311,7 @@ impl Resolver {
             miss.route.heard(outcome.is_ok());
         }
         let entry = match outcome {
-            Ok(reply) => Entry::from_reply(&reply, &miss.route.rules, now)
+            Ok(reply) => Entry::from_reply(&local::shorten(&reply).unwrap_or(reply), &miss.route.rules, now)
                 .inspect_err(|_| miss.route.counters.malformed.bump())
                 .ok(),
             Err(failure) => {
