@@ -10,11 +10,15 @@
 //! - an OPT record at the end iff the client sent one (RFC 6891 section 7), with our size, its DO bit, and
 //!   the extended errors (RFC 8914).
 //!
-//! An answer that does not fit goes out empty with TC set (RFC 2181 section 9), and the client asks by TCP.
+//! An answer that does not fit goes out with TC set and those of its answer records that do, and the client asks by TCP
+//! (RFC 2181 section 9). Clients that never ask by TCP (musl before 1.2.4) take what is there.
 
 use super::header::{self, Header};
 use super::query::{Edns, Question};
 use super::{rcode, rtype};
+
+/// The bytes of an extended error of our own.
+const OWN_ERROR: usize = 6;
 
 /// A message as it is stored: without OPT, its id zero.
 #[derive(Clone, Copy, Debug)]
@@ -83,20 +87,24 @@ pub fn write(
     }
     let flags = answer_flags(asker, head.flags);
     let room = asker.limit.min(out.len());
-    if len + opt_len(asker, 0) > room {
-        return write_short(out, asker, flags | header::TC, extended_error);
-    }
-    out[..len].copy_from_slice(stored.message);
+    let whole = len + opt_len(asker, 0) <= room;
+    let (flags, options) = if whole { (flags, stored.options) } else { (flags | header::TC, &[][..]) };
+    let (len, mut counts) = if whole {
+        (len, head.counts)
+    } else {
+        let own = if extended_error.is_some() { OWN_ERROR } else { 0 };
+        cut(stored, head.counts[1], body, room.checked_sub(opt_len(asker, own))?)
+    };
+    out.get_mut(..len)?.copy_from_slice(&stored.message[..len]);
     out[header::LEN..body].copy_from_slice(question);
-    patch_ttls(out, stored.ttls, ttl);
+    patch_ttls(&mut out[..len], stored.ttls, ttl);
     if stored.rotation.count > 1 {
-        rotate(out, stored, turn);
+        rotate(&mut out[..len], stored, turn);
     }
-    let mut counts = head.counts;
     let end = match asker.edns {
         Some(edns) => {
             counts[3] = counts[3].saturating_add(1);
-            write_opt(&mut out[..room], len, asker, edns, 0, stored.options, extended_error)?
+            write_opt(&mut out[..room], len, asker, edns, 0, options, extended_error)?
         }
         None => len,
     };
@@ -139,16 +147,21 @@ pub fn udp_limit(edns: Option<Edns>, cap: u16) -> usize {
     usize::from(edns.map_or(512, |e| e.udp_size.max(512)).min(cap))
 }
 
-/// A header, the question and OPT, for an answer that does not fit.
-fn write_short(out: &mut [u8], asker: &Asker<'_>, flags: u16, extended_error: Option<u16>) -> Option<usize> {
-    let body = header::LEN + asker.question.bytes.len();
-    let counts = [1, 0, 0, u16::from(asker.edns.is_some())];
-    out.get_mut(..header::LEN)?.copy_from_slice(&Header { id: asker.header.id, flags, counts }.bytes());
-    out.get_mut(header::LEN..body)?.copy_from_slice(asker.question.bytes);
-    match asker.edns {
-        Some(edns) => write_opt(out, body, asker, edns, 0, &[], extended_error),
-        None => Some(body),
+/// Where those answer records end that fit into `room`, and the counts of a message that ends there. The question ends
+/// at `body`.
+fn cut(stored: &Stored<'_>, answers: u16, body: usize, room: usize) -> (usize, [u16; 4]) {
+    let (mut end, mut kept) = (body, 0);
+    for two in stored.ttls.as_chunks::<2>().0.iter().take(answers.into()) {
+        let ttl_at = usize::from(u16::from_ne_bytes(*two));
+        // RDLENGTH follows TTL, and RDATA that.
+        let Some(length) = super::u16_at(stored.message, ttl_at + 4) else { break };
+        let next = ttl_at + 6 + usize::from(length);
+        if next > room.min(stored.message.len()) {
+            break;
+        }
+        (end, kept) = (next, kept + 1);
     }
+    (end, [1, kept, 0, 0])
 }
 
 fn answer_flags(asker: &Asker<'_>, stored: u16) -> u16 {
@@ -207,7 +220,7 @@ fn write_opt(
     let own = extended_error.map(|code| {
         let [a, b] = code.to_be_bytes();
         // Option 15, two bytes of data: the code without a text (RFC 8914 section 2).
-        [0, 15, 0, 2, a, b]
+        [0, 15, 0, 2, a, b] as [u8; OWN_ERROR]
     });
     let own = own.as_ref().map_or(&[][..], |o| &o[..]);
     let fits = at + opt_len(asker, own.len() + options.len()) <= out.len();
