@@ -95,14 +95,27 @@ impl Message {
 
     /// As bytes; `None` if they are more than a message may have.
     pub fn write(&self) -> Option<Vec<u8>> {
-        let mut writer = Writer { out: Vec::with_capacity(512), places: HashMap::new() };
+        self.write_by(|writer, name| writer.name(name))
+    }
+
+    /// The same, where only records of the question's own name point at it: the client's letter case stands there, and
+    /// other names are to keep theirs.
+    fn write_in_its_case(&self) -> Option<Vec<u8>> {
+        self.write_by(|writer, name| {
+            writer.asked = Some(name);
+            writer.out.extend_from_slice(name);
+        })
+    }
+
+    fn write_by<'m>(&'m self, question: impl FnOnce(&mut Writer<'m>, &'m [u8])) -> Option<Vec<u8>> {
+        let mut writer = Writer { out: Vec::with_capacity(512), places: HashMap::new(), asked: None };
         let mut counts = [1, 0, 0, 0];
         for (count, section) in counts[1..].iter_mut().zip(&self.sections) {
             *count = u16::try_from(section.len()).ok()?;
         }
         writer.out.extend(Header { id: 0, flags: self.flags, counts }.bytes());
         let (name, rtype, class) = &self.question;
-        writer.name(name);
+        question(&mut writer, name);
         writer.words([*rtype, *class]);
         for rr in self.sections.iter().flatten() {
             writer.record(rr)?;
@@ -128,7 +141,7 @@ pub fn shorten(reply: &[u8]) -> Option<Vec<u8>> {
     let name = reply[header::LEN..end].into();
     let question = (name, rtype, class);
     let message = Message { flags: header.flags, question, sections: sections(reply).ok()? };
-    message.write().filter(|written| written.len() < reply.len())
+    message.write_in_its_case().filter(|written| written.len() < reply.len())
 }
 
 /// The records of a message.
@@ -158,6 +171,8 @@ struct Writer<'m> {
     out: Vec<u8>,
     /// Where names, and ends of names, were written.
     places: HashMap<&'m [u8], u16>,
+    /// The question's name, for records of this name alone.
+    asked: Option<&'m [u8]>,
 }
 
 impl<'m> Writer<'m> {
@@ -183,7 +198,11 @@ impl<'m> Writer<'m> {
     }
 
     fn record(&mut self, rr: &'m Rr) -> Option<()> {
-        self.name(&rr.owner);
+        if self.asked.is_some_and(|asked| name::same_bytes(asked, &rr.owner)) {
+            self.words([0xc000 | header::LEN as u16]);
+        } else {
+            self.name(&rr.owner);
+        }
         self.words([rr.rtype, rr.class]);
         self.out.extend(rr.ttl.to_be_bytes());
         let length_at = self.out.len();

@@ -18,6 +18,12 @@ pub fn questions() -> impl Iterator<Item = &'static str> {
     lines.filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
+/// The parts of an answer.
+pub const PARTS: [&str; 17] = [
+    "rcode", "aa", "tc", "rd", "ra", "ad", "cd", "do", "question", "answer", "answer ttl", "authority", "authority ttl",
+    "additional", "additional ttl", "edns size", "edns options",
+];
+
 /// An answer, in parts that have names; a part that is not there has no name either.
 pub type Answer = BTreeMap<&'static str, String>;
 
@@ -25,8 +31,10 @@ pub type Answer = BTreeMap<&'static str, String>;
 const TTLS: [u32; 9] = [0, 1, 5, 12, 30, 60, 300, 3600, 7200];
 /// How long an answer may have been in the cache when it is asked for again.
 const AGED: u32 = 3;
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer sections are told in short.
+const MANY: usize = 12;
+/// How long an answer may take; NOTIFY gets none of node-cache.
+const PATIENCE: Duration = Duration::from_secs(2);
 const ID: u16 = 7;
 
 /// Asks one question.
@@ -130,34 +138,49 @@ fn read(bytes: &[u8]) -> Answer {
         ("cd", meta.checking_disabled),
     ];
     answer.extend(flags.iter().filter(|(_, is)| *is).map(|(flag, _)| (*flag, "yes".to_owned())));
-    let sections = [
-        ("question", message.queries.iter().map(ToString::to_string).collect()),
-        ("answer", records(&message.answers)),
-        ("authority", records(&message.authorities)),
-        ("additional", records(&message.additionals)),
-    ];
-    for (part, mut lines) in sections {
-        lines.sort();
-        if !lines.is_empty() {
-            answer.insert(part, lines.join("; "));
-        }
+    let questions: Vec<_> = message.queries.iter().map(ToString::to_string).collect();
+    answer.insert("question", questions.join("; "));
+    for (part, ttl, records) in [
+        ("answer", "answer ttl", &message.answers),
+        ("authority", "authority ttl", &message.authorities),
+        ("additional", "additional ttl", &message.additionals),
+    ] {
+        let (records, ttls) = section(records);
+        answer.extend([(part, records), (ttl, ttls)]);
     }
     if let Some(edns) = &message.edns {
-        let flags = if edns.flags().dnssec_ok { " do" } else { "" };
-        let options = edns.options().as_ref().len();
-        answer.insert("edns", format!("{}{flags} options={options}", edns.max_payload()));
+        answer.insert("edns size", edns.max_payload().to_string());
+        answer.insert("edns options", edns.options().as_ref().len().to_string());
+        answer.insert("do", if edns.flags().dnssec_ok { "yes" } else { "" }.to_owned());
     }
+    answer.retain(|_, value| !value.is_empty());
     answer
 }
 
-fn records(records: &[Record]) -> Vec<String> {
-    records
+/// The records of a section in their alphabetical order, and their TTLs in the same order, but only one if all are the
+/// same. Of many, the first and the last are told.
+fn section(records: &[Record]) -> (String, String) {
+    let mut all: Vec<(String, u32)> = records
         .iter()
         .map(|record| {
-            let mut record = record.clone();
-            let aged = |ttl: &&u32| (record.ttl..=record.ttl + AGED).contains(ttl);
-            record.ttl = *TTLS.iter().find(aged).unwrap_or(&record.ttl);
-            record.to_string()
+            let (name, class, rtype) = (&record.name, record.dns_class, record.record_type());
+            (format!("{name} {class} {rtype} {}", record.data), began_with(record.ttl))
         })
-        .collect()
+        .collect();
+    all.sort();
+    let mut ttls: Vec<String> = all.iter().map(|(_, ttl)| ttl.to_string()).collect();
+    if ttls.iter().all(|ttl| *ttl == ttls[0]) {
+        ttls.truncate(1);
+    }
+    let texts: Vec<&str> = all.iter().map(|(text, _)| text.as_str()).collect();
+    let text = match texts.as_slice() {
+        [first, .., last] if texts.len() > MANY => format!("{} records, {first} to {last}", texts.len()),
+        _ => texts.join("; "),
+    };
+    (text, ttls.join(" "))
+}
+
+/// The TTL that an answer had before it was kept for a moment.
+fn began_with(ttl: u32) -> u32 {
+    TTLS.into_iter().find(|began| (ttl..=ttl + AGED).contains(began)).unwrap_or(ttl)
 }

@@ -155,7 +155,9 @@ impl World {
         ] {
             command.arg(flag).arg(self.path(file));
         }
-        command.env("KUBE_DNS_UPSTREAM_SERVICE_HOST", CLUSTER).env_remove("RUST_LOG");
+        // iptables' lock is the machine's, and need not be.
+        command.env("XTABLES_LOCKFILE", self.path("xtables.lock"));
+        command.env("KUBE_DNS_UPSTREAM_SERVICE_HOST", CLUSTER);
         command
     }
 }

@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,20 @@ impl Process {
     /// Ends [`Process::pause`].
     pub fn resume(&mut self) {
         self.signal(rustix::process::Signal::CONT);
+    }
+
+    /// Asks it to end, and waits until it has.
+    #[allow(dead_code, reason = "not all test binaries that share this file use it")]
+    pub fn end(&mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM);
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "{} does not end:\n{}", self.name, self.log());
+            sleep(Duration::from_millis(10));
+        }
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
