@@ -19,8 +19,10 @@ impl fmt::Display for Corefile {
 
 impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for key in &self.keys {
-            write!(f, "{} ", key.token)?;
+        for (i, key) in self.keys.iter().enumerate() {
+            // An empty word stood before it, so that it was no directive.
+            let quoted = key.token.quoted || i == 0 && key.token.text == "import";
+            write!(f, "{} ", Token { quoted, ..key.token.clone() })?;
         }
         body(f, &self.directives, 0)
     }

@@ -73,7 +73,8 @@ impl Pending {
 /// Lets a client's question begin.
 pub(super) fn begin(local: &Arc<Local>, client: &Ask) -> Begin {
     let local = Arc::clone(local);
-    let mut chain = Chain { local, client: client.clone(), frames: Vec::new(), lookups: LOOKUPS, failed: false };
+    let mut chain =
+        Chain { local, client: client.clone(), frames: Vec::new(), lookups: LOOKUPS, failed: false };
     let first = chain.enter(client.clone());
     match chain.run(first) {
         Ok(answer) => Begin::Answer(answer),

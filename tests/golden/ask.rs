@@ -20,8 +20,23 @@ pub fn questions() -> impl Iterator<Item = &'static str> {
 
 /// The parts of an answer.
 pub const PARTS: [&str; 17] = [
-    "rcode", "aa", "tc", "rd", "ra", "ad", "cd", "do", "question", "answer", "answer ttl", "authority", "authority ttl",
-    "additional", "additional ttl", "edns size", "edns options",
+    "rcode",
+    "aa",
+    "tc",
+    "rd",
+    "ra",
+    "ad",
+    "cd",
+    "do",
+    "question",
+    "answer",
+    "answer ttl",
+    "authority",
+    "authority ttl",
+    "additional",
+    "additional ttl",
+    "edns size",
+    "edns options",
 ];
 
 /// An answer, in parts that have names; a part that is not there has no name either.

@@ -166,7 +166,8 @@ fn families(page: &str) -> Vec<String> {
                 let Some((series, rest)) = line.split_once('{') else { continue };
                 if is_of(series).is_some() {
                     let keys = rest.split("=\"").filter_map(|part| part.rsplit([',', '{', '"']).next());
-                    labels.extend(keys.filter(|key| !key.is_empty() && !key.contains('}')).map(str::to_owned));
+                    labels
+                        .extend(keys.filter(|key| !key.is_empty() && !key.contains('}')).map(str::to_owned));
                 }
             }
             let labels: Vec<_> = labels.into_iter().collect();

@@ -18,7 +18,11 @@ fn hold(what: &str, document: &str, heading: &str, theirs: &BTreeSet<String>, ou
         rows.flat_map(|row| row[0].codes.clone()).collect()
     };
     let only = |one: &BTreeSet<String>, other| one.difference(other).cloned().collect::<BTreeSet<_>>();
-    assert_eq!(only(theirs, ours), lines(["yes", "no"]), "{what}: left node-cache alone has, right is documented");
+    assert_eq!(
+        only(theirs, ours),
+        lines(["yes", "no"]),
+        "{what}: left node-cache alone has, right is documented"
+    );
     assert_eq!(only(ours, theirs), lines(["no", "yes"]), "{what}: left we alone have, right is documented");
 }
 
@@ -54,7 +58,10 @@ fn our_metrics_are_node_caches_but_for_what_is_documented() {
     // Both pages are one, with us and with node-cache.
     for (port, other) in [("9253 ", "9353 "), ("9353 ", "9253 ")] {
         for all in [&pages, &recorded::set("metrics")] {
-            let missing = all.iter().filter_map(|line| line.strip_prefix(port)).find(|line| !all.contains(&format!("{other}{line}")));
+            let missing = all
+                .iter()
+                .filter_map(|line| line.strip_prefix(port))
+                .find(|line| !all.contains(&format!("{other}{line}")));
             assert_eq!(missing, None, "on {port} alone");
         }
     }
