@@ -48,6 +48,8 @@ pub struct Node {
     /// The rules have been taken away for good: what is still on its way here does not put them back.
     over: bool,
     counters: Arc<Counters>,
+    /// What others have left in another packet filter was looked for.
+    superseded: bool,
     /// What the packet filter cannot do, as it was told and counted once.
     lacks: Vec<Fault>,
     /// What the last check found, so that the same is not told every minute.
@@ -91,6 +93,7 @@ impl Node {
             earlier,
             over: false,
             counters: Arc::default(),
+            superseded: false,
             lacks: Vec::new(),
             told: Vec::new(),
         })
@@ -144,7 +147,26 @@ impl Node {
         let news: Vec<Fault> = lacks.into_iter().filter(|lack| !self.lacks.contains(lack)).collect();
         self.complain(&news);
         self.lacks.extend(news);
-        result.inspect_err(|fault| self.count(fault))
+        result.inspect_err(|fault| self.count(fault))?;
+        self.supersede();
+        Ok(())
+    }
+
+    /// Once, when our rules are there: takes away what a killed process has left in another packet filter.
+    fn supersede(&mut self) {
+        let Some(firewall) = self.firewall.as_mut().filter(|_| !self.superseded) else { return };
+        self.superseded = true;
+        match firewall.supersede(&self.plan) {
+            Ok(0) => {}
+            Ok(rules) => info!(
+                "took away {rules} rules of iptables for our addresses, which another process has left: they would \
+                 keep clients from the cluster DNS when we are gone"
+            ),
+            // It is no part of the set-up: without the rights of iptables (CAP_NET_RAW) all else is there.
+            Err(faults) => faults.iter().for_each(|fault| {
+                warn!("rules of iptables that another process may have left were not looked for: {fault}");
+            }),
+        }
     }
 
     /// What clients can count on, in one line.

@@ -138,7 +138,7 @@ pub enum FirewallKind {
     /// nftables where the kernel has owner tables (5.12), else iptables.
     #[default]
     Auto,
-    /// nftables, over netlink; no program is run.
+    /// nftables, over netlink; no program is needed.
     Nftables,
     /// iptables, in the variant that the node uses already.
     Iptables,
@@ -188,6 +188,15 @@ pub trait Firewall {
     /// Somebody does, and who, or it cannot be looked at.
     fn vacant(&mut self) -> Result<(), Fault> {
         Ok(())
+    }
+
+    /// Takes away what a program that was killed has left for our addresses in another packet filter: NOTRACK that goes
+    /// with no process would keep clients from the cluster DNS when we are gone. How many rows those were.
+    ///
+    /// # Errors
+    /// What could not be looked at or taken away.
+    fn supersede(&mut self, _plan: &Plan) -> Result<usize, Vec<Fault>> {
+        Ok(0)
     }
 
     /// The servers that sleeping rows of an earlier run lead to: until better ones are known, clients go there.

@@ -422,3 +422,23 @@ fn the_most_that_a_plan_may_hold_goes_in_at_once() {
         assert_eq!(ours.warnings(), &[] as &[String]);
     });
 }
+
+#[test]
+fn what_a_killed_node_cache_has_left_for_our_addresses_goes() {
+    alone(|| {
+        let row = |address: &str| {
+            format!(
+                "iptables -t raw -A PREROUTING -p udp -d {address} --dport 53 -j NOTRACK \
+                 -m comment --comment 'NodeLocal DNS Cache: skip conntrack'"
+            )
+        };
+        for address in [V4, "169.254.20.11"] {
+            sh(&row(address));
+        }
+        let mut ours = Nftables::open().unwrap();
+        ours.up(&plan()).unwrap();
+        assert_eq!((ours.supersede(&plan()).unwrap(), ours.supersede(&plan()).unwrap()), (1, 0));
+        let left = sh("iptables-save -t raw");
+        assert!(!left.contains(V4) && left.contains("169.254.20.11"), "{left}");
+    });
+}

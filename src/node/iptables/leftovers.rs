@@ -2,6 +2,7 @@
 //! plan. Both variants are looked at, since an earlier run may have found the node otherwise.
 
 use std::ffi::OsStr;
+use std::net::IpAddr;
 
 use super::difference::{Difference, Scope};
 use super::line::Line;
@@ -60,6 +61,18 @@ pub fn teardown() -> Result<usize, Vec<Fault>> {
 /// # Errors
 /// As [`teardown`].
 pub fn teardown_in(path: &OsStr) -> Result<usize, Vec<Fault>> {
+    take_away(path, &|_| true)
+}
+
+/// As [`teardown`], but only what is about these addresses: rules in nftables are there in their stead.
+///
+/// # Errors
+/// As [`teardown`].
+pub fn clear(addresses: &[IpAddr]) -> Result<usize, Vec<Fault>> {
+    take_away(&path(), &|address| addresses.contains(&address))
+}
+
+fn take_away(path: &OsStr, about: &dyn Fn(IpAddr) -> bool) -> Result<usize, Vec<Fault>> {
     let mut removed = 0;
     let mut faults = Vec::new();
     for installed in variant::installed(path) {
@@ -72,7 +85,7 @@ pub fn teardown_in(path: &OsStr) -> Result<usize, Vec<Fault>> {
                     continue;
                 }
             };
-            let addresses = lines.iter().map(|line| line.address).collect();
+            let addresses = lines.iter().map(|line| line.address).filter(|&address| about(address)).collect();
             let everything = Scope { addresses, tables: Scope::EVERYWHERE };
             let difference = Difference::new(&lines, &[], &everything);
             if difference.is_empty() {

@@ -45,7 +45,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use difference::{Difference, Scope};
 use expand::fallbacks;
-pub use leftovers::{Found, overview, overview_in, teardown, teardown_in};
+pub use leftovers::{Found, clear, overview, overview_in, teardown, teardown_in};
 use program::Programs;
 pub use rule::Family;
 use rule::{Rule, Target};

@@ -1,4 +1,4 @@
-//! The rules in nftables, over netlink; no program is run.
+//! The rules in nftables, over netlink; no program is needed. (What a killed process has left in iptables is looked for once, where iptables can be run.)
 //!
 //! Two tables of family `inet` (`table`), made from the rows of [`rules`](super::rules) (`rows`). One socket
 //! does everything for as long as the process lives, because `inet sidestep` belongs to it: the kernel takes the
@@ -59,7 +59,7 @@ use self::foreign::Which;
 use self::rows::Spread;
 use self::table::{FAIL_OPEN, OWN};
 use self::teardown::{held, remove, unaccept};
-use super::{Drift, DriftKind, Fault, Firewall, Plan};
+use super::{Drift, DriftKind, Fault, Firewall, Plan, iptables};
 use crate::netlink::{Family, Socket};
 
 /// The number that the socket's descriptor gets, or one close to the limit of open files if that is lower: above
@@ -288,6 +288,10 @@ impl Firewall for Nftables {
                 Some(_) => std::thread::sleep(VACANT_STEP),
             }
         }
+    }
+
+    fn supersede(&mut self, plan: &Plan) -> Result<usize, Vec<Fault>> {
+        iptables::clear(&plan.addresses)
     }
 
     fn asleep(&self) -> Vec<SocketAddr> {
