@@ -1,4 +1,5 @@
-//! The rules in nftables, over netlink; no program is needed. (What a killed process has left in iptables is looked for once, where iptables can be run.)
+//! The rules in nftables, over netlink; no program is needed. (What a killed process has left in iptables is looked for
+//! once, where iptables can be run.)
 //!
 //! Two tables of family `inet` (`table`), made from the rows of [`rules`](super::rules) (`rows`). One socket
 //! does everything for as long as the process lives, because `inet sidestep` belongs to it: the kernel takes the
