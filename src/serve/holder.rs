@@ -8,7 +8,8 @@
 //! belongs to the node. So what it holds is closed while the others still die.
 //!
 //! What is opened here stays here: a descriptor's number means nothing to another thread. Nor do those of others mean
-//! anything here, so nothing that is done here may wake an event loop.
+//! anything here, so nothing that is done here may wake an event loop. A signal's handler does, by writing to a descriptor:
+//! the kernel gives signals of the process to any thread that takes them, so this one and those that it starts take none.
 //!
 //! It also keeps what blocks from the event loop: a program that waits for the lock of iptables may take many seconds,
 //! and whoever asks after our health is not to wait for it.
@@ -42,6 +43,7 @@ impl Holder {
         let (sender, deeds) = mpsc::channel::<Deed>();
         let (apart, is_apart) = mpsc::channel();
         std::thread::Builder::new().name("node".to_owned()).spawn(move || {
+            take_no_signals();
             set_apart();
             // So that the end of the process is heard of here before other threads have gone, and this one is left to
             // free the memory. It takes CAP_SYS_NICE; without it that is so most times.
@@ -104,6 +106,21 @@ fn gone() -> ! {
         "the thread that holds the node has ended, which is a fault of this program; the process ends too"
     );
     std::process::exit(1)
+}
+
+/// Leaves the signals that we [hear](super::reload::Signals) to other threads. The kernel prefers the main thread, but that
+/// one takes none while it starts another: what is sent just then would come here and never be heard of. Other signals
+/// stay as they are, since programs that are run here inherit this (iptables needs SIGALRM to end its wait for a lock).
+fn take_no_signals() {
+    // SAFETY: `set` is ours and lives longer than the calls, the first of which fills it; nothing else is written.
+    unsafe {
+        let mut set = std::mem::MaybeUninit::uninit();
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in [libc::SIGHUP, libc::SIGUSR1, libc::SIGTERM, libc::SIGINT] {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+    }
 }
 
 /// Gives this thread a descriptor table of its own.

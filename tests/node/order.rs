@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::dns::{Who, look_up};
 use super::namespace::ip;
@@ -171,6 +171,17 @@ fn killed_at_any_moment_of_its_start_it_leaves_one_set_of_everything() {
     program.end(Signal::TERM);
     assert!(world.teardown().0);
     assert_eq!(world.state(), empty);
+}
+
+#[test]
+fn a_signal_is_heard_whichever_thread_it_is_sent_to() {
+    let _turn = super::turn();
+    let world = World::new();
+    let mut program = world.run();
+    // The kernel sends it to any of them while the main thread starts another, and then to the first that there is.
+    let (node, _) = threads(&program).into_iter().find(|(_, name)| name == "node").unwrap();
+    kill_process(Pid::from_raw(node).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(program.ended().code(), Some(0), "{}", program.log());
 }
 
 #[test]
