@@ -65,14 +65,16 @@ pub fn parse_node(text: &str) -> Result<IpAddr, Wrong> {
     Err(Wrong::new(format!("`{address}` is {meaning}"), like))
 }
 
-/// The name of a network interface: what the kernel takes (IFNAMSIZ is 16 with the final NUL).
+/// The name of a network interface: what the kernel takes (IFNAMSIZ is 16 with the final NUL). Of `%d` it would make a
+/// number, and the link would have another name; `all` and `default` are no links but sysctls.
 pub fn parse_interface(text: &str) -> Result<String, Wrong> {
-    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-    if text.is_empty() || text.len() > 15 || text == "." || text == ".." || text.contains(odd) {
+    let odd = |c: char| "/:%".contains(c) || c.is_whitespace() || c.is_control();
+    let is_taken = [".", "..", "all", "default"].contains(&text);
+    if text.is_empty() || text.len() > 15 || is_taken || text.contains(odd) {
         let what = format!("`{}` is no name of an interface", shown(text));
         return Err(Wrong::new(
             what,
-            "write 1 to 15 bytes without `/`, `:` and blanks, like \"nodelocaldns\"",
+            "write 1 to 15 bytes without `/`, `:`, `%` and blanks, like \"nodelocaldns\"",
         ));
     }
     Ok(text.to_owned())
@@ -213,7 +215,7 @@ mod tests {
     #[test]
     fn an_interface_has_a_name_that_the_kernel_takes() {
         assert!(parse_interface("nodelocaldns").is_ok());
-        for text in ["", "sixteen-letters-", "a b", "a/b", "..", "eth0:1"] {
+        for text in ["", "sixteen-letters-", "a b", "a/b", "..", "eth0:1", "dns%d", "all", "default"] {
             assert!(parse_interface(text).is_err(), "{text}");
         }
     }
