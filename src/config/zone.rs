@@ -57,6 +57,11 @@ impl ZoneKey {
     pub fn is_of(&self, zone: &Zone) -> bool {
         zone.name == self.name && zone.listen == self.listen
     }
+
+    /// Whether the zone is one that answers at this address and not everywhere.
+    pub fn names(&self, address: &SocketAddr) -> bool {
+        self.listen.contains(address)
+    }
 }
 
 /// A `[[zone]]` section while it is read: flags may still change it.

@@ -2,7 +2,7 @@
 //! reload.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -31,10 +31,15 @@ pub struct Registry {
     services: HashMap<(ZoneKey, Service), Vec<IpAddr>>,
     /// Servers that ask us in turn: left out.
     looping: Vec<Server>,
+    /// Those of `listeners` that a reload took out of the configuration together with the zones of their own: until
+    /// the restart that closes them, zones that answer everywhere do not answer there.
+    left: BTreeSet<usize>,
 }
 
 struct KnownZone {
     id: u32,
+    /// The listeners that `counters` are for.
+    listeners: Vec<usize>,
     /// What the identity stands for. The addresses of a service are not part of it: pods come and go, and all
     /// answer alike, so what one said stays true.
     asks: Asks,
@@ -80,6 +85,7 @@ impl Registry {
             servers: BTreeMap::new(),
             services: HashMap::new(),
             looping: Vec::new(),
+            left: BTreeSet::new(),
         }
     }
 
@@ -95,6 +101,7 @@ impl Registry {
         let mut all: Vec<Server> = zones.iter().flat_map(Whom::everybody).collect();
         all.sort_unstable();
         all.dedup();
+        self.leave(&config.listen.addresses);
         self.zones.retain(|key, _| zones.iter().any(|whom| whom.zone.key() == *key));
         self.servers.retain(|server, _| all.contains(server));
         self.services.retain(|(key, service), _| {
@@ -118,6 +125,17 @@ impl Registry {
             upstream: config.upstream,
             probes,
         })
+    }
+
+    /// Takes down which listeners the configuration left, by the zones that were known before it.
+    fn leave(&mut self, named: &[SocketAddr]) {
+        for (i, address) in self.listeners.iter().enumerate() {
+            if named.contains(address) {
+                self.left.remove(&i);
+            } else if self.zones.keys().any(|zone| zone.names(address)) {
+                self.left.insert(i);
+            }
+        }
     }
 
     /// As [`snapshot`](Self::snapshot), and servers that were left out get another chance.
@@ -186,11 +204,14 @@ impl Registry {
             next.iter().map(|(on, servers)| Next { on: on.clone(), servers: places(servers) }).collect();
         let (servers_at, pods_at) = (places(&servers), places(&pods));
         let asks = (servers, services, next);
-        let answers = |address: &SocketAddr| zone.listen.is_empty() || zone.listen.contains(address);
-        let listeners: Vec<usize> =
-            (0..self.listeners.len()).filter(|&i| answers(&self.listeners[i])).collect();
+        let everywhere = zone.listen.is_empty();
+        let answers = |(i, address): (usize, &SocketAddr)| {
+            (zone.listen.contains(address) || (everywhere && !self.left.contains(&i))).then_some(i)
+        };
+        let listeners: Vec<usize> = self.listeners.iter().enumerate().filter_map(answers).collect();
         let known = self.zones.entry(zone.key()).or_insert_with(|| KnownZone {
             id: u32::MAX,
+            listeners: listeners.clone(),
             asks: Default::default(),
             counters: (0..self.workers).map(|_| new(listeners.len())).collect(),
             services: Arc::default(),
@@ -199,6 +220,7 @@ impl Registry {
             settings: local::Settings::default(),
             rules: None,
         });
+        known.count_at(&listeners);
         let ruled_anew = known.take_rules(rules_for(zone, listeners.iter().map(|&i| self.listeners[i])));
         if known.asks != asks || ruled_anew || known.id == u32::MAX {
             known.id = self.next_id;
@@ -236,6 +258,20 @@ impl Registry {
 }
 
 impl KnownZone {
+    /// Counts at these listeners from now on; what was counted at those that stay is kept.
+    fn count_at(&mut self, listeners: &[usize]) {
+        if self.listeners == listeners {
+            return;
+        }
+        let known = |i: &usize| self.listeners.iter().position(|known| known == i);
+        for blocks in &mut self.counters {
+            let kept =
+                listeners.iter().map(|i| known(i).map_or_else(Arc::default, |at| Arc::clone(&blocks[at])));
+            *blocks = kept.collect();
+        }
+        self.listeners = listeners.to_vec();
+    }
+
     /// Takes rules over, or reads the hosts file of those that are there; says whether they are others.
     fn take_rules(&mut self, settings: local::Settings) -> bool {
         if settings == self.settings {
@@ -373,5 +409,31 @@ mod tests {
         assert_eq!(marks(false), [""; 0]);
         assert_eq!(marks(true), ["tcp://10.244.0.2:5353"]);
         assert_eq!(marks(false), [""; 0]);
+    }
+
+    #[test]
+    fn who_asked_a_zone_of_its_own_does_not_hear_another_one_when_that_is_gone() {
+        let zone = |address: &str| format!("[[zone]]\nname = \".\"\n{address}upstreams = [\"192.0.2.9\"]\n");
+        let of = |addresses: &str, zones: &[&str]| {
+            let zones: String = zones.iter().map(|address| zone(address)).collect();
+            Config::parse(&format!("[listen]\naddresses = [{addresses}]\n{zones}"), "test").unwrap()
+        };
+        let [a, b] = [1, 2].map(|last| format!("\"127.0.0.{last}:5300\""));
+        let [at_a, at_b] = [&a, &b].map(|address| format!("listen = [{address}]\n"));
+        let views = of(&format!("{a}, {b}"), &[&at_a, &at_b]);
+        let mut registry = Registry::new(1, &views.listen.addresses);
+        let mut listeners = |config: &Config| -> Vec<Vec<usize>> {
+            let snapshot = registry.snapshot(config).unwrap();
+            for zone in &snapshot.zones {
+                assert_eq!(zone.counters[0].len(), zone.listeners.len(), "a block of counters each");
+            }
+            snapshot.zones.into_iter().map(|zone| zone.listeners).collect()
+        };
+        assert_eq!(listeners(&views), [[0], [1]]);
+        let one = of(&a, &[""]);
+        assert_eq!(listeners(&one), [[0]], "nobody hears at the second what is meant for the first");
+        assert_eq!(listeners(&one), [[0]], "nor later");
+        assert_eq!(listeners(&of(&format!("{a}, {b}"), &[""])), [[0, 1]], "unless it is named again");
+        assert_eq!(listeners(&of(&b, &[""])), [[0, 1]], "who had no zone of its own keeps what all have");
     }
 }
