@@ -258,6 +258,9 @@ fn faults_have_a_line_and_a_column_and_say_what_to_do() {
     let twice = load(". {\nforward . 192.0.2.1\n}\n. {\nforward . 192.0.2.1\n}\n", false).unwrap_err();
     assert!(twice.starts_with("Corefile:4:1: zone `.` is given twice"), "{twice}");
     assert!(load("", false).is_err());
+    let many: String = (1..=65).map(|last| format!(" 127.0.1.{last}")).collect();
+    let many = load(&format!(". {{\nbind{many}\nforward . 192.0.2.1\n}}\n"), false).unwrap_err();
+    assert!(many.starts_with("Corefile:2:6: 65 addresses to listen on; at most 64"), "{many}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::file::Written;
+use super::keys::{ADDRESSES, HTTP_LISTENERS};
 use super::kinds::twice;
 use super::problem::Wrong;
 use super::quantity::time;
@@ -29,6 +30,7 @@ fn broken(keys: &[&str], wrong: Wrong) -> Result<(), Broken> {
 
 /// Checks every rule.
 pub(super) fn check(written: &Written) -> Result<(), Broken> {
+    lists(written)?;
     addresses(written)?;
     node(written)?;
     let r = &written.config.resolve;
@@ -63,6 +65,21 @@ fn own_times(place: &str, own: &OwnTimes, all: &resolve::Settings) -> Result<(),
     }
     let (first, longest) = (own.failure_ttl.unwrap_or(all.failure_ttl), own.failure_ttl_max);
     longest.map_or(Ok(()), |longest| ordered(place, ("failure_ttl", first), ("failure_ttl_max", longest)))
+}
+
+/// Lists that flags add to and that Corefiles make are no longer than one that is written.
+fn lists(written: &Written) -> Result<(), Broken> {
+    let config = &written.config;
+    for (key, what, count, most) in [
+        ("listen.addresses", "addresses to listen on", config.listen.addresses.len(), ADDRESSES.max),
+        ("http.serve", "addresses with HTTP", config.http.len(), HTTP_LISTENERS.max),
+    ] {
+        if count > most {
+            let wrong = Wrong::new(format!("{count} {what}"), format!("at most {most} can be served"));
+            return broken(&[key], wrong);
+        }
+    }
+    Ok(())
 }
 
 fn addresses(written: &Written) -> Result<(), Broken> {

@@ -11,7 +11,7 @@ use super::message::Rr;
 use super::refused::{Refused, shown};
 use super::{rdata, text};
 use crate::limit::Limit;
-use crate::wire::class;
+use crate::wire::{class, rtype};
 
 /// Bytes of a record in text, or of the template of one.
 pub const RECORD_TEXT: Limit<usize> = Limit::new(1, 4096, 4096);
@@ -67,11 +67,56 @@ fn data(rtype: u16, text: &str) -> Option<Box<[u8]>> {
     if rtype == DNAME {
         return text::read(text.trim());
     }
+    // hickory-proto takes \DDD for another character than the byte it stands for (RFC 1035 section 5.1).
+    if text.contains('\\') {
+        match rtype {
+            rtype::NS | rtype::CNAME | rtype::PTR => {
+                return Some(text.trim()).filter(|name| is_word(name)).and_then(text::read);
+            }
+            rtype::TXT => return strings(text),
+            _ => {}
+        }
+    }
     let data = RData::try_from_str(RecordType::from(rtype), text).ok()?;
     let mut bytes = Vec::new();
     data.emit(&mut BinEncoder::new(&mut bytes)).ok()?;
     // Its names may point to one another.
     Some(rdata::expand(&bytes, rtype, 0..bytes.len()).ok()?.into())
+}
+
+/// Whether a text is one word: what divides words or begins a comment is behind a backslash.
+fn is_word(text: &str) -> bool {
+    let mut escaped = false;
+    text.bytes().all(|byte| {
+        let divides = byte.is_ascii_whitespace() || b";()\"".contains(&byte);
+        let goes_on = escaped || !divides;
+        escaped = byte == b'\\' && !escaped;
+        goes_on
+    })
+}
+
+/// Character strings of at most 255 bytes, in quotes or without blanks (RFC 1035 section 5.1).
+fn strings(text: &str) -> Option<Box<[u8]>> {
+    let (mut data, mut bytes) = (Vec::new(), text.bytes().peekable());
+    loop {
+        while bytes.next_if(u8::is_ascii_whitespace).is_some() {}
+        if bytes.peek().is_none_or(|&byte| byte == b';') {
+            return (!data.is_empty()).then(|| data.into());
+        }
+        let quoted = bytes.next_if_eq(&b'"').is_some();
+        let mut string = Vec::new();
+        loop {
+            match bytes.peek() {
+                None if quoted => return None,
+                Some(b'"') if quoted => break drop(bytes.next()),
+                None => break,
+                Some(byte) if !quoted && byte.is_ascii_whitespace() => break,
+                _ => string.push(text::byte(&mut bytes)?),
+            }
+        }
+        data.push(u8::try_from(string.len()).ok()?);
+        data.extend(string);
+    }
 }
 
 /// A length and as many bytes in hexadecimal digits (RFC 3597 section 5).
@@ -114,6 +159,8 @@ mod tests {
             ("a.test. DNAME b.test.", b"\x01b\x04test\0"),
             ("a.test. MX 10 mx.test.", b"\0\x0a\x02mx\x04test\0"),
             ("a.test. TXT one \"two words\"", b"\x03one\x09two words"),
+            ("a.test. TXT \"\\195\\164\\032\\\"\" a\\000\\; \"\" ; a comment", b"\x04\xc3\xa4 \"\x03a\0;\0"),
+            ("a.test. CNAME \\255\\.x\\ y.test.", b"\x05\xff.x y\x04test\0"),
             ("a.test. SRV 1 2 53 b.test.", b"\0\x01\0\x02\0\x35\x01b\x04test\0"),
             ("a.test. TYPE65280 \\# 3 0a 00ff", b"\x0a\0\xff"),
             (
@@ -136,6 +183,9 @@ mod tests {
             "www.test. 60 IN BOGUS x",
             "www.test. 60 IN TYPE65280 x",
             "www.test. 60 IN TYPE65280 \\# 2 00",
+            "www.test. 60 IN TXT \"\\300\"",
+            "www.test. 60 IN TXT \"\\",
+            "www.test. 60 IN CNAME a\\.b. c.",
             "www.test. 60 IN A 192.0.2.1\nb.test. A 192.0.2.2",
             "$INCLUDE /etc/passwd",
         ] {

@@ -70,6 +70,14 @@ fn close(wire: &mut Vec<u8>, label: &mut usize) -> Option<()> {
     Some(())
 }
 
+/// The next byte of a text, which a backslash may stand before.
+pub fn byte(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
+    match bytes.next()? {
+        b'\\' => escaped(bytes),
+        byte => Some(byte),
+    }
+}
+
 /// What stands behind a backslash: three digits, or a character that means itself.
 fn escaped(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
     let digit = |b: u8| char::from(b).to_digit(10);
