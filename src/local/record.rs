@@ -108,7 +108,10 @@ fn strings(text: &str) -> Option<Box<[u8]>> {
         loop {
             match bytes.peek() {
                 None if quoted => return None,
-                Some(b'"') if quoted => break drop(bytes.next()),
+                Some(b'"') if quoted => {
+                    bytes.next();
+                    break;
+                }
                 None => break,
                 Some(byte) if !quoted && byte.is_ascii_whitespace() => break,
                 _ => string.push(text::byte(&mut bytes)?),
