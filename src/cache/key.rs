@@ -60,11 +60,6 @@ impl Key {
         &self.bytes[FIXED..self.len]
     }
 
-    /// The zone of a key that is kept as [`bytes`](Self::bytes).
-    pub fn zone_of(bytes: &[u8]) -> u32 {
-        bytes.get(HASH..).and_then(|rest| rest.first_chunk()).map_or(0, |four| u32::from_ne_bytes(*four))
-    }
-
     /// All of it.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
