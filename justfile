@@ -12,8 +12,14 @@ test:
     cargo test
 
 # Against CoreDNS, unbound, dig, kdig, glibc, musl and the kernel's links; needs them, and root for network namespaces.
+# Against node-cache too, as it was recorded.
 test-real:
-    cargo test --no-fail-fast --features real --test real --test node --test lab
+    cargo test --no-fail-fast --features real --test real --test golden --test node --test lab
+
+# Asks node-cache, the program that SIDESTEP_NODE_CACHE names, what the golden run compares us with, and writes it into
+# tests/golden/recorded; then `git diff` shows what has changed. Needs what test-real needs.
+record-golden:
+    SIDESTEP_RECORD=yes cargo test --features real --test golden -- --ignored
 
 # What is done to a node, once more as nobody in particular: in a user namespace, as `unshare -Urn` makes one. Needs root,
 # to become nobody, and to open /dev/net/tun to everybody (in a mount namespace, so for this run alone), as most
