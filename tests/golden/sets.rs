@@ -41,9 +41,19 @@ pub fn for_any_address(rules: &BTreeSet<String>) -> BTreeSet<String> {
 #[test]
 fn our_rules_in_iptables_are_node_caches_but_for_what_is_documented() {
     let _turn = turn();
+    let document = include_str!("../../docs/node-cache.md");
     for variant in VARIANTS {
-        let ours = for_any_address(&Running::with_rules(Kind::Us, variant).rules(variant));
-        let document = include_str!("../../docs/node-cache.md");
+        let running = Running::with_rules(Kind::Us, variant);
+        let mut ours = for_any_address(&running.rules(variant));
+        // Where the kernel has no xt_socket, the log says so, and the rules are without.
+        if running.process.log().contains("no -m socket") {
+            let with = |rule: &String| match rule.starts_with("raw -A PREROUTING") {
+                true => rule.replace("--dport 53", "--dport 53 -m socket"),
+                false => rule.clone(),
+            };
+            assert!(!ours.iter().any(|rule| rule.contains("-m socket")), "{ours:#?}");
+            ours = ours.iter().map(with).collect();
+        }
         hold(variant, document, "## Rules that differ", &recorded::set("rules"), &ours);
     }
 }
