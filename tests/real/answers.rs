@@ -62,7 +62,7 @@ const QUESTIONS: [(&str, &str); 19] = [
     ("www.hosts.test", "A"),
 ];
 
-/// What a tool shows of an answer.
+/// What a tool shows of an answer. Of one that is cut short no records: how many are in it is each server's own affair.
 #[derive(Debug, PartialEq)]
 struct Shown {
     rcode: String,
@@ -76,8 +76,9 @@ fn ask(tool: &Path, server: SocketAddr, name: &str, rtype: &str, more: &[&str]) 
     let wait = if tool.ends_with("kdig") { ["+retry=0", "+time=5"] } else { ["+tries=1", "+time=5"] };
     let text = output(command(tool, [&at, "-p", &port, name, "-t", rtype]).args(wait).args(more));
     let mut shown = Shown { rcode: String::new(), sections: Default::default() };
-    let (mut section, mut ttl) = (None, 0);
+    let (mut section, mut ttl, mut truncated) = (None, 0, false);
     for line in text.lines() {
+        truncated |= line.to_ascii_lowercase().starts_with(";; flags:") && line.contains(" tc ");
         if let Some((_, after)) = line.split_once("status: ") {
             after.split([',', ';']).next().unwrap_or_default().clone_into(&mut shown.rcode);
         } else if let Some(title) = line.strip_prefix(";; ") {
@@ -88,10 +89,16 @@ fn ask(tool: &Path, server: SocketAddr, name: &str, rtype: &str, more: &[&str]) 
         } else if let Some(section) = section.filter(|_| !line.is_empty() && !line.starts_with(';')) {
             let mut words: Vec<_> = line.split_whitespace().collect();
             ttl = ttl.max(words.remove(1).parse().unwrap_or_else(|e| panic!("{e}: {line}")));
-            shown.sections[section].insert(words.join(" "));
+            // A record of the question's name may point at the question, and that is in the client's letter case.
+            let owner = words.remove(0).to_ascii_lowercase();
+            shown.sections[section].insert(format!("{owner} {}", words.join(" ")));
         }
     }
     assert!(!shown.rcode.is_empty(), "no answer: {text}");
+    if truncated {
+        ttl = 0;
+        shown = Shown { rcode: format!("{}, truncated", shown.rcode), sections: Default::default() };
+    }
     (shown, ttl)
 }
 
