@@ -55,7 +55,7 @@
 //!
 //! The road never looks at the wings, and [`node`] at nothing on the road: a mark on a socket is all they share. A
 //! stage owns its settings and its counters; [`config`] builds the settings from a file and flags, [`telemetry`] reads
-//! the counters. [`clock`], [`count`] and [`limit`] are the three words that every stage speaks.
+//! the counters. [`clock`], [`count`] and [`limit`] are the three words that every stage speaks; [`regular`] reads files.
 
 pub mod cache;
 pub mod cli;
@@ -70,6 +70,7 @@ pub mod listen;
 pub mod local;
 pub mod netlink;
 pub mod node;
+pub mod regular;
 pub mod resolve;
 pub mod serve;
 pub mod telemetry;

@@ -1,10 +1,11 @@
 //! What lies around a Corefile: files, folders and the environment. Tests and fuzzing bring their own.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::FILE;
+use crate::regular;
 
 /// Where imports and variables come from.
 pub trait Surroundings {
@@ -24,8 +25,7 @@ pub struct Disk;
 
 impl Surroundings for Disk {
     fn file(&self, path: &Path) -> io::Result<String> {
-        let mut bytes = Vec::new();
-        fs::File::open(path)?.take(FILE as u64 + 1).read_to_end(&mut bytes)?;
+        let bytes = regular::read(path, FILE as u64)?;
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         if bytes.len() > FILE {
             return Err(invalid(format!("it has more than {FILE} bytes")));

@@ -1,13 +1,13 @@
 //! The entries of a hosts file: an address, then its names; `#` begins a comment (hosts(5)).
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
 use super::super::text;
 use crate::limit::Limit;
+use crate::regular;
 
 /// Bytes of a hosts file. Lists of names to block have a few megabytes.
 pub const HOSTS_FILE: Limit<u64> = Limit::new(0, 64 << 20, 64 << 20);
@@ -59,8 +59,7 @@ impl Table {
     /// # Errors
     /// It cannot be read, or is larger than [`HOSTS_FILE`].
     pub fn read(path: &Path) -> io::Result<Self> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(HOSTS_FILE.max + 1).read_to_end(&mut bytes)?;
+        let bytes = regular::read(path, HOSTS_FILE.max)?;
         if bytes.len() as u64 > HOSTS_FILE.max {
             let why = format!("larger than {} bytes", HOSTS_FILE.max);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
