@@ -4,10 +4,16 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use super::{complain, print};
+use crate::listen::bind::Guard;
 use crate::node;
 
-/// Removes rules and link, says what it did, and goes on after an error.
+/// Removes rules and link, says what it did, and goes on after an error. What a process holds that lives is left.
 pub(super) fn teardown(interface: &str, addresses: &[IpAddr]) -> ExitCode {
+    let guard = Guard::succeed(|| Guard::take_link(interface));
+    if let Err(held) = &guard {
+        complain(&format!("sidestep: nothing is removed: {held}"));
+        return ExitCode::FAILURE;
+    }
     let report = node::teardown(interface, addresses);
     let mut text = String::new();
     for line in &report.removed {

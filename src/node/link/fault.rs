@@ -61,7 +61,10 @@ pub(super) fn cannot_add(link: &str, ip: IpAddr, error: &Error) -> Fault {
     let advice = match error.errno() {
         Some(Errno::PERM) => RIGHT.to_owned(),
         Some(Errno::ACCESS) if ip.is_ipv6() => {
-            format!("IPv6 is switched off there: `sysctl -w net.ipv6.conf.{link}.disable_ipv6=0`")
+            format!(
+                "IPv6 is switched off there: `sysctl -w net.ipv6.conf.{link}.disable_ipv6=0`, or with `default` in the \
+                 place of {link} where the link is made anew"
+            )
         }
         Some(Errno::OPNOTSUPP | Errno::AFNOSUPPORT) if ip.is_ipv6() => {
             "this kernel has no IPv6: take the address out of the configuration".to_owned()

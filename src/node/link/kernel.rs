@@ -3,12 +3,14 @@
 
 use std::net::IpAddr;
 
+use rustix::io::Errno;
+
 use super::view::{
     ADDRESS, AF_INET6, ALIAS, Address, IFA_ADDRESS, IFA_FLAGS, IFA_LOCAL, IFA_PROTO, IFF_UP, IFLA_IFALIAS,
     IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, Interface, LINK, PROTOCOL, RTM_DELADDR, RTM_DELLINK,
     RTM_NEWADDR, RTM_NEWLINK, View, bits, family,
 };
-use crate::netlink::{Error, Family, Message, Socket};
+use crate::netlink::{Error, Family, Message, Refused, Socket};
 
 const RTM_GETLINK: u16 = 18;
 const RTM_GETADDR: u16 = 22;
@@ -70,6 +72,10 @@ impl Kernel {
         });
         let mut remove = Message::new(RTM_DELLINK, 0, &[0; LINK]);
         remove.text(IFLA_IFNAME, TRIAL);
+        // Not ours to remove.
+        if self.find(TRIAL)?.is_some() {
+            return Err(Error::Refused(Refused { index: 0, errno: Errno::EXIST }));
+        }
         self.0.pair([make, remove])
     }
 
