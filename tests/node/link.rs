@@ -419,7 +419,8 @@ fn a_link_stays_if_the_type_that_is_wanted_cannot_be_had() {
         // No tun: there is no device, or no right to it.
         let busy = "mount --bind /dev/null /dev/net/tun";
         let held = std::process::Command::new("unshare")
-            .args(["-m", "sh", "-ec", &format!("{busy}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_sidestep")])
+            .args(["-m", "sh", "-ec", &format!("{busy}; exec \"$@\""), "sh"])
+            .arg(super::program::sidestep())
             .args(["--node-address=169.254.20.10", "--upstream=tcp://127.0.0.1:9", "--link=tun"])
             .output()
             .unwrap();
