@@ -164,7 +164,7 @@ impl Node {
             ),
             // It is no part of the set-up: without the rights of iptables (CAP_NET_RAW) all else is there.
             Err(faults) => faults.iter().for_each(|fault| {
-                warn!("rules of iptables that another process may have left were not looked for: {fault}");
+                info!("rules of iptables that another process may have left were not looked for: {fault}");
             }),
         }
     }
