@@ -39,7 +39,8 @@
 //!   [`listen::TCP_PIPELINE`] queries waiting has its next one read when the first of them is answered.
 //! - Every queue, map, retry and connection count has a named [`limit`] and a counter for reaching it.
 //! - Logic takes `now` ([`clock::Now`]); the event loop reads the clock, once a batch.
-//! - A bad packet is a count, never a log line.
+//! - A bad packet is a count, never a log line. Lines about queries, where a zone wants them, are written by a thread of
+//!   their own, behind a queue that no worker waits for.
 //! - `unsafe` stands in `listen::batch` alone; beside the road, in `node::link::tun` for one ioctl, in
 //!   `serve::holder` for a table of descriptors, and in `lab::place` for namespaces.
 //!

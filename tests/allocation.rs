@@ -112,7 +112,7 @@ fn a_hit_neither_allocates_nor_frees() {
                     let calls = calls(|| verdict = Some(road.answer(query, &round, &mut room)));
                     let is_hit = matches!(verdict, Some(Verdict::Hit(..)));
                     assert!(
-                        is_hit == hit && (hit || matches!(verdict, Some(Verdict::Own(_)))),
+                        is_hit == hit && (hit || matches!(verdict, Some(Verdict::Own(..)))),
                         "{what}, {kind}"
                     );
                     assert_eq!(rcode(&room), code, "{what}, {kind}");

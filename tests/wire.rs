@@ -224,6 +224,7 @@ fn waiter(id: u16) -> Waiter {
         protocol: Protocol::Udp,
         since: START,
         counters: Default::default(),
+        noted: None,
         reply_to: Box::new(Nowhere),
     }
 }

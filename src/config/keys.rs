@@ -8,6 +8,7 @@ use super::kinds::{
     Address, Auto, Count, Kind, List, Needed, Off, Series, Size, Switch, Text, Time, Ttl, Word, Written,
 };
 use super::local::{self as rules, Dns64Entry, HostsEntry, RecordLines, TemplateEntry};
+use super::log::{LogEntry, WrittenLog};
 use super::name::ZoneName;
 use super::next::{NextEntry, WrittenNext};
 use super::problem::{Fault, Wrong};
@@ -20,6 +21,7 @@ use crate::local::hosts::{HOSTS_RELOAD, HOSTS_TTL};
 use crate::local::rewrite::REWRITES;
 use crate::local::{self, Dns64, template};
 use crate::node::{self, FirewallKind, LinkKind};
+use crate::resolve::log::Class;
 use crate::upstream::{Asking, Policy, Transport};
 use crate::{cache, listen, resolve, upstream};
 
@@ -82,6 +84,9 @@ const FIREWALLS: &[(&str, FirewallKind)] = &[
     ("iptables", FirewallKind::Iptables),
     ("none", FirewallKind::None),
 ];
+/// Classes of answers in the log of queries.
+pub const CLASSES: &[(&str, Class)] =
+    &[("all", Class::All), ("success", Class::Success), ("denial", Class::Denial), ("error", Class::Error)];
 const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 const LEVELS: &[(&str, LogLevel)] = &[
     ("error", LogLevel::Error),
@@ -213,6 +218,7 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     asking(&mut z.asking, keys)?;
     keys.key("next", &List(NextEntry, NEXT), &mut z.next)?;
     local(&mut z.local, keys)?;
+    keys.key("log", &Series(LogEntry, resolve::log::RULES), &mut z.log)?;
     let s = &mut z.rules;
     keys.key("ttl_max", &Ttl(ttl::TTL_MAX), &mut s.ttl_max)?;
     keys.key("ttl_min", &Ttl(ttl::TTL_MIN), &mut s.ttl_min)?;
@@ -294,6 +300,13 @@ pub(super) fn hosts(h: &mut rules::WrittenHosts, keys: &mut impl Keys) -> Result
     keys.key("ttl", &Count(HOSTS_TTL), &mut h.ttl)?;
     keys.key("reverse", &Switch, &mut h.reverse)?;
     keys.key("fallthrough", &Series(text(), NAMES), &mut h.fallthrough)
+}
+
+/// Walks through the keys of an element of `log`.
+pub(super) fn log(l: &mut WrittenLog, keys: &mut impl Keys) -> Result<(), Fault> {
+    keys.key("names", &Series(text(), NAMES), &mut l.names)?;
+    keys.key("format", &text(), &mut l.format)?;
+    keys.key("classes", &List(Word(CLASSES), Limit::new(1, 1, CLASSES.len())), &mut l.classes)
 }
 
 /// Walks through the keys of `dns64`.

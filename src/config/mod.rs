@@ -26,6 +26,7 @@ mod fuzz;
 mod keys;
 mod kinds;
 mod local;
+mod log;
 mod name;
 mod next;
 pub mod node_cache;

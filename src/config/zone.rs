@@ -7,6 +7,7 @@ use super::next::{NextConfig, WrittenNext};
 use super::target::{Target, WrittenTarget};
 use crate::cache::Rules;
 use crate::local;
+use crate::resolve::log::Rule;
 use crate::resolve::{OwnTimes, Zone};
 use crate::upstream::{Asking, Transport};
 
@@ -31,6 +32,8 @@ pub struct ZoneConfig {
     pub times: OwnTimes,
     /// What is answered without asking, or asked differently.
     pub local: local::Settings,
+    /// Which of its queries are logged, and how.
+    pub log: Vec<Rule>,
 }
 
 impl ZoneConfig {
@@ -85,6 +88,8 @@ pub(super) struct WrittenZone {
     pub times: OwnTimes,
     /// Its own rules.
     pub local: local::Settings,
+    /// Which of its queries are logged.
+    pub log: Vec<Rule>,
 }
 
 impl WrittenZone {
@@ -111,6 +116,7 @@ impl WrittenZone {
             rules: self.rules,
             times: self.times,
             local: self.local,
+            log: self.log,
         }
     }
 }
@@ -134,6 +140,7 @@ impl From<&ZoneConfig> for WrittenZone {
             rules: zone.rules.clone(),
             times: zone.times,
             local: zone.local.clone(),
+            log: zone.log.clone(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! - CH is answered here ([`own`]) and never looked up;
 //! - RD=0 is treated as RD=1: a node's resolver has no other way to answer.
 
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::cache::{Cache, Entry, Key, Look};
 use crate::clock::Now;
+use crate::resolve::log::{self, Log, Noted};
 use crate::resolve::reply::stale_error;
 pub use crate::resolve::traffic::Protocol;
 use crate::resolve::traffic::{Shape, Traffic};
@@ -41,8 +43,8 @@ pub struct Client {
 pub enum Verdict {
     /// Nothing is sent.
     Silence,
-    /// So many bytes of the room are the answer, not of any zone.
-    Own(usize),
+    /// So many bytes of the room are the answer, of our own; its name belongs to the zone with this number, if to any.
+    Own(usize, Option<usize>),
     /// So many bytes of the room are the answer, from the cache, for the zone with this number in the listener's view.
     Hit(usize, usize),
     /// As [`Hit`](Self::Hit), and the entry is to be refreshed.
@@ -80,14 +82,24 @@ pub struct Held {
     edns: Option<Edns>,
     limit: usize,
     our_size: u16,
+    size: usize,
     counters: Arc<ZoneCounters>,
+    noted: Option<Box<Noted>>,
 }
 
 impl Held {
     /// The client, waiting since `since`.
     pub fn waiter(self, since: Now, reply_to: Box<dyn ReplyTo>) -> Waiter {
-        let Self { protocol, header, question, edns, limit, our_size, counters } = self;
-        Waiter { header, question, edns, limit, our_size, protocol, since, counters, reply_to }
+        let Self { protocol, header, question, edns, limit, our_size, counters, noted, size: _ } = self;
+        Waiter { header, question, edns, limit, our_size, protocol, since, counters, noted, reply_to }
+    }
+
+    /// Has the answer logged, where the zone logs. `client` asks at our address `local`.
+    pub fn note(&mut self, log: Option<&Arc<Log>>, client: SocketAddr, local: impl FnOnce() -> IpAddr) {
+        let Some(log) = log else { return };
+        let Self { protocol, edns, size, .. } = *self;
+        let asked = log::Asked { client, local: local(), protocol, size, edns };
+        self.noted = Some(Box::new(Noted { log: Arc::clone(log), asked }));
     }
 }
 
@@ -99,6 +111,26 @@ pub struct Round {
     pub settings: Guard<Arc<Settings>>,
     /// When the batch came.
     pub now: Now,
+}
+
+impl Round {
+    /// The zone with this number in a listener's view, if it logs.
+    pub fn logging(&self, listener: usize, zone: Option<usize>) -> Option<(&Arc<Log>, &Route)> {
+        let route = self.routes.view(listener).route(zone?)?;
+        Some((route.log.as_ref()?, route))
+    }
+}
+
+/// Logs the answer to a packet, which was ready at once. `client` asks at our address `local`.
+pub fn log_at_once(
+    (log, route): (&Arc<Log>, &Route),
+    round: &Round,
+    (packet, answer): (&[u8], &[u8]),
+    (protocol, client, local): (Protocol, SocketAddr, IpAddr),
+) {
+    let edns = query::parse(packet).ok().and_then(|query| query.edns);
+    let asked = log::Asked { client, local, protocol, size: packet.len(), edns };
+    log.answered(asked, answer, Now::read().since(round.now), &route.counters);
 }
 
 /// One worker's front: what its listeners share.
@@ -129,7 +161,9 @@ impl Front {
                 return Verdict::Silence;
             }
             Err(Reject::Answer(refusal)) => {
-                return self.refuse(&refusal, round, out).map_or(Verdict::Silence, Verdict::Own);
+                return self
+                    .refuse(&refusal, round, out)
+                    .map_or(Verdict::Silence, |len| Verdict::Own(len, None));
             }
         };
         let Question { rtype, class, .. } = query.question;
@@ -231,10 +265,15 @@ impl Front {
             traffic.answered_ourselves(protocol, code, len, Now::read().since(round.now));
         };
         match round.routes.view(listener).of(Key::of_name(asked.query.question.name()).name()) {
-            Some((_, route)) => count(&route.counters.traffic),
-            None => self.counters.outside.get(listener).into_iter().for_each(count),
+            Some((zone, route)) => {
+                count(&route.counters.traffic);
+                Verdict::Own(len, Some(zone))
+            }
+            None => {
+                self.counters.outside.get(listener).into_iter().for_each(count);
+                Verdict::Own(len, None)
+            }
         }
-        Verdict::Own(len)
     }
 }
 
@@ -286,7 +325,9 @@ fn hand_on(
         edns: query.edns,
         limit: asker.limit,
         our_size: asker.our_size,
+        size: asked.size,
         counters: Arc::clone(&route.counters),
+        noted: None,
     };
     Verdict::Miss(Box::new((miss(query, key, route, stale), held)))
 }

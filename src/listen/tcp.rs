@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::resolve::{Miss, ReplyTo};
 use crate::wire::MESSAGE_MAX;
 
 use super::Served;
-use super::front::{Client, Front, Held, Protocol, Verdict};
+use super::front::{self, Client, Front, Held, Protocol, Round, Verdict};
 
 /// Answers that a client has not read yet, in bytes; beyond it no more of its queries are looked at.
 const OUTPUT: usize = 64 << 10;
@@ -113,7 +113,7 @@ impl Clients {
         // An answer must not wait for the acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
         let client = Client { protocol: Protocol::Tcp, v6: peer.is_ipv6(), listener };
-        tokio::task::spawn_local(Connection::new(seat, stream, client).run());
+        tokio::task::spawn_local(Connection::new(seat, stream, peer, client).run());
     }
 }
 
@@ -196,6 +196,7 @@ impl From<io::Error> for End {
 struct Connection {
     seat: Seat,
     stream: TcpStream,
+    peer: SocketAddr,
     client: Client,
     input: Vec<u8>,
     outbox: Rc<Outbox>,
@@ -207,10 +208,11 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(seat: Seat, stream: TcpStream, client: Client) -> Self {
+    fn new(seat: Seat, stream: TcpStream, peer: SocketAddr, client: Client) -> Self {
         Self {
             seat,
             stream,
+            peer,
             client,
             input: Vec::new(),
             outbox: Rc::default(),
@@ -386,13 +388,13 @@ impl Connection {
             let mut room = clients.room.borrow_mut();
             match clients.front.answer(query, self.client, &round, &mut room) {
                 Verdict::Silence => {}
-                Verdict::Own(len) => self.outbox.put(&room[..len]),
+                Verdict::Own(len, zone) => self.put((query, &room[..len]), zone, &round),
                 Verdict::Hit(len, zone) => {
-                    self.outbox.put(&room[..len]);
+                    self.put((query, &room[..len]), Some(zone), &round);
                     hits[zone] += 1;
                 }
                 Verdict::Refresh(len, zone, miss) => {
-                    self.outbox.put(&room[..len]);
+                    self.put((query, &room[..len]), Some(zone), &round);
                     hits[zone] += 1;
                     clients.front.resolver.refresh(*miss);
                 }
@@ -409,7 +411,22 @@ impl Connection {
         Ok(behind)
     }
 
-    fn hand_off(&self, (miss, held): (Miss, Held), now: Now) {
+    /// Puts an answer into the outbox, and logs it where its zone logs.
+    fn put(&self, (query, answer): (&[u8], &[u8]), zone: Option<usize>, round: &Round) {
+        self.outbox.put(answer);
+        if let Some(log) = round.logging(self.client.listener, zone) {
+            let whom = (self.client.protocol, self.peer, self.asked_at());
+            front::log_at_once(log, round, (query, answer), whom);
+        }
+    }
+
+    /// The address that the client has connected to.
+    fn asked_at(&self) -> IpAddr {
+        self.stream.local_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())
+    }
+
+    fn hand_off(&self, (miss, mut held): (Miss, Held), now: Now) {
+        held.note(miss.route.log.as_ref(), self.peer, || self.asked_at());
         self.outbox.waiting.set(self.outbox.waiting.get() + 1);
         let reply_to = Box::new(Stream(Rc::clone(&self.outbox)));
         self.seat.clients.front.resolver.resolve(miss, held.waiter(now, reply_to), now);

@@ -1,6 +1,7 @@
 //! Datagrams: receive, answer, send, hand off.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::resolve::{Miss, ReplyTo};
 
 use super::Served;
 use super::batch::{self, BATCH, Batch, Peer};
-use super::front::{Client, Front, Held, Protocol, Verdict};
+use super::front::{self, Client, Front, Held, Protocol, Round, Verdict};
 
 /// One worker's socket on one address.
 pub struct Listener {
@@ -95,13 +96,13 @@ impl Listener {
             let (packet, room) = self.batch.query_and_room(i);
             match front.answer(packet, self.client, &round, room) {
                 Verdict::Silence => {}
-                Verdict::Own(len) => self.batch.answer(i, len),
+                Verdict::Own(len, zone) => self.put(i, len, zone, &round),
                 Verdict::Hit(len, zone) => {
-                    self.batch.answer(i, len);
+                    self.put(i, len, Some(zone), &round);
                     self.hits[zone] += 1;
                 }
                 Verdict::Refresh(len, zone, miss) => {
-                    self.batch.answer(i, len);
+                    self.put(i, len, Some(zone), &round);
                     self.hits[zone] += 1;
                     self.refreshes.push(*miss);
                 }
@@ -119,12 +120,27 @@ impl Listener {
             self.served.answers.add(sent as u64);
             view.record_hits(&self.hits, Now::read().since(round.now));
         }
-        self.hand_off(round.now);
+        self.hand_off(&round);
     }
 
-    fn hand_off(&mut self, now: Now) {
+    /// Queues the answer to datagram `i`, the first `len` bytes of its room, and logs it where its zone logs.
+    fn put(&mut self, i: usize, len: usize, zone: Option<usize>, round: &Round) {
+        let Client { protocol, listener, .. } = self.client;
+        if let Some(log) = round.logging(listener, zone)
+            && let Some(peer) = self.batch.peer(i)
+        {
+            let whom = (protocol, peer.address, asked_at(&peer, listener, round));
+            let (packet, room) = self.batch.query_and_room(i);
+            front::log_at_once(log, round, (packet, &room[..len]), whom);
+        }
+        self.batch.answer(i, len);
+    }
+
+    fn hand_off(&mut self, round: &Round) {
+        let now = round.now;
         for (peer, miss) in self.misses.drain(..) {
-            let (miss, held) = *miss;
+            let (miss, mut held) = *miss;
+            held.note(miss.route.log.as_ref(), peer.address, || asked_at(&peer, self.client.listener, round));
             let reply_to = Box::new(Datagram {
                 front: Rc::clone(&self.front),
                 socket: Rc::clone(&self.socket),
@@ -137,6 +153,12 @@ impl Listener {
             self.front.resolver.refresh(miss);
         }
     }
+}
+
+/// The address that somebody asked: the packet's own, or that of the socket.
+fn asked_at(peer: &Peer, listener: usize, round: &Round) -> IpAddr {
+    let bound = || round.routes.snapshot.listeners.get(listener).map(SocketAddr::ip);
+    peer.local.map(|(address, _)| address).or_else(bound).unwrap_or(Ipv4Addr::UNSPECIFIED.into())
 }
 
 /// The way back to the sender of a datagram.

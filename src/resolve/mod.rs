@@ -20,6 +20,7 @@
 //! ([`crate::cache::prefetch`]), by a flight that nobody waits for.
 
 pub mod flights;
+pub mod log;
 pub mod reply;
 pub mod times;
 pub mod traffic;

@@ -11,6 +11,7 @@ use crate::wire::query::{Edns, Question};
 use crate::wire::rcode;
 
 use super::ZoneCounters;
+use super::log::Noted;
 use super::traffic::Protocol;
 
 /// The way back to a client.
@@ -37,8 +38,20 @@ pub struct Waiter {
     pub since: Now,
     /// Where it is counted: its zone, at the listener that it came by.
     pub counters: Arc<ZoneCounters>,
+    /// What is logged of it, where its zone logs.
+    pub noted: Option<Box<Noted>>,
     /// The way back.
     pub reply_to: Box<dyn ReplyTo>,
+}
+
+impl Waiter {
+    /// Sends it its answer, and logs that where its zone logs.
+    fn send(&self, message: &[u8], now: Now) {
+        self.reply_to.send(message);
+        if let Some(Noted { log, asked }) = self.noted.as_deref() {
+            log.answered(*asked, message, now.since(self.since), &self.counters);
+        }
+    }
 }
 
 /// What a flight brings.
@@ -91,7 +104,7 @@ impl Desk {
         };
         if let Some(len) = answer::write(&mut self.buffer, &entry.stored(), &asker, ttl, 0, error) {
             zone.traffic.answered(waiter.protocol, entry.rcode(), len);
-            waiter.reply_to.send(&self.buffer[..len]);
+            waiter.send(&self.buffer[..len], manner.now);
         }
         zone.miss_latency.record(manner.now.since(waiter.since), 1);
     }
@@ -111,7 +124,7 @@ impl Desk {
         );
         if let Some(len) = written {
             waiter.counters.traffic.answered(waiter.protocol, code, len);
-            waiter.reply_to.send(&self.buffer[..len]);
+            waiter.send(&self.buffer[..len], now);
         }
         waiter.counters.miss_latency.record(now.since(waiter.since), 1);
     }

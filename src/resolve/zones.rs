@@ -24,6 +24,7 @@ use crate::upstream::{self, Ask, Asking, Failure, Group, Member, Places, Server,
 use crate::wire::header::{self, Header};
 use crate::wire::{name, rcode};
 
+use super::log::Log;
 use super::traffic::Traffic;
 
 /// Zones in a configuration.
@@ -65,6 +66,8 @@ pub struct Zone {
     pub services: Arc<ServiceCounters>,
     /// Its rules: what is answered without asking, or asked differently.
     pub local: Option<Arc<Local>>,
+    /// Its log of queries.
+    pub log: Option<Arc<Log>>,
 }
 
 impl Zone {
@@ -210,6 +213,8 @@ pub struct Route {
     pub counters: Arc<ZoneCounters>,
     /// See [`Zone::local`].
     pub local: Option<Arc<Local>>,
+    /// See [`Zone::log`].
+    pub log: Option<Arc<Log>>,
     /// See [`Zone::title`].
     title: String,
     outage: Arc<Outage>,
@@ -282,6 +287,11 @@ impl View {
         self.0.iter().enumerate().find(|(_, route)| name::within(name, &route.name))
     }
 
+    /// The zone with this number.
+    pub fn route(&self, zone: usize) -> Option<&Rc<Route>> {
+        self.0.get(zone)
+    }
+
     /// How many zones there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -337,6 +347,7 @@ impl Routes {
                     next: Rc::clone(&next),
                     counters: Arc::clone(counters),
                     local: zone.local.clone(),
+                    log: zone.log.clone(),
                     title: zone.title(),
                     outage: Arc::clone(&zone.outage),
                 }));
@@ -377,6 +388,8 @@ pub struct ZoneCounters {
     pub concurrent_limit: Counter,
     /// Misses answered by the zone's own rules, without asking anybody.
     pub local: Counter,
+    /// Lines of the query log that were lost, because the [queue](super::log) was full.
+    pub log_lost: Counter,
     /// Replies of upstreams that were no well-formed answers: given to nobody, and not kept.
     pub malformed: Counter,
     /// Time from the receipt of a batch to its answers being sent, for hits.

@@ -229,6 +229,7 @@ impl Supervisor {
         for worker in &self.workers {
             worker.join();
         }
+        self.registry.borrow_mut().queries.end();
         if let Some(keeper) = &self.keeper {
             runtime.block_on(keeper.leave());
         }

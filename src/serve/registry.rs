@@ -11,8 +11,10 @@ use super::rules::Rules;
 use crate::config::{Config, Problem, Service, Target, ZoneConfig, ZoneKey, resolv_conf};
 use crate::local;
 use crate::node::rules::UPSTREAM_MARK;
+use crate::resolve::log::Log;
 use crate::resolve::zones::{LoopProbe, Next, ServerEntry, ServiceCounters};
 use crate::resolve::{Snapshot, Zone, ZoneCounters};
+use crate::telemetry::queries::Queries;
 use crate::upstream::outage::Outage;
 use crate::upstream::{self, Places, Server};
 
@@ -21,6 +23,8 @@ pub struct Registry {
     /// Whether sockets to addresses of services are to be marked as untracked; takes effect with the next
     /// snapshot, for new sockets.
     pub untracked: bool,
+    /// Where the queries of zones that log are written.
+    pub queries: Queries,
     workers: usize,
     /// The addresses that we listen on, as they were named at the start.
     listeners: Vec<SocketAddr>,
@@ -78,6 +82,7 @@ impl Registry {
     pub fn new(workers: usize, listeners: &[SocketAddr]) -> Self {
         Self {
             untracked: false,
+            queries: Queries::default(),
             workers,
             listeners: listeners.to_vec(),
             next_id: 0,
@@ -203,6 +208,8 @@ impl Registry {
         let next_at =
             next.iter().map(|(on, servers)| Next { on: on.clone(), servers: places(servers) }).collect();
         let (servers_at, pods_at) = (places(&servers), places(&pods));
+        let sink = if zone.log.is_empty() { None } else { self.queries.sink() };
+        let log = sink.map(|sink| Arc::new(Log::new(zone.log.clone(), sink)));
         let asks = (servers, services, next);
         let everywhere = zone.listen.is_empty();
         let answers = |(i, address): (usize, &SocketAddr)| {
@@ -244,6 +251,7 @@ impl Registry {
             counters: known.counters.clone(),
             services: Arc::clone(&known.services),
             local: known.rules.as_ref().map(Rules::local),
+            log,
             outage: Arc::clone(&known.outage),
         }
     }

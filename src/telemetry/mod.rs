@@ -7,6 +7,7 @@
 //! | File | What stands in it |
 //! |---|---|
 //! | [`log`] | Lines on standard error, text or JSON, their level changeable at run time. |
+//! | [`queries`] | The log of queries on standard output, in CoreDNS's form. |
 //! | [`metrics`] | The counters of all workers, summed at scrape and written for Prometheus. |
 //! | [`health`] | A question to ourselves at every address: do process and listeners answer? |
 //! | [`ready`] | What is still missing before clients should be sent here. |
@@ -16,4 +17,5 @@ pub mod health;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod queries;
 pub mod ready;

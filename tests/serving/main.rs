@@ -12,6 +12,7 @@ mod life;
 mod limits;
 mod node_cache;
 mod program;
+mod query_log;
 mod reload;
 mod services;
 #[path = "../support/mod.rs"]
