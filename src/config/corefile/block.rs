@@ -23,6 +23,7 @@ use crate::config::problem;
 use crate::config::zone::WrittenZone;
 use crate::corefile::{Block, Fault, Key, Place, Token, Transport};
 use crate::local;
+use crate::resolve::log::Rule;
 use crate::wire::name::within;
 
 /// What the lines of a block say.
@@ -38,6 +39,8 @@ pub(super) struct Said {
     pub rotate: bool,
     /// `hosts`, `rewrite`, `template`, `dns64`
     pub local: local::Settings,
+    /// Each `log`.
+    pub log: Vec<Rule>,
     /// The first `rewrite`.
     pub rewrites_at: Option<Token>,
     /// `dns64`
@@ -188,7 +191,8 @@ impl Said {
         let below = |zone: &ZoneName| within(name.wire(), zone.wire());
         let (rules, times) = self.cache.as_ref().map_or_else(cache::nothing, |cache| cache.over(below));
         let rules = crate::cache::Rules { rotate: self.rotate, ..rules };
-        let zone = WrittenZone { rules, times, ..WrittenZone::named(name.clone()) };
+        let log = self.log.clone();
+        let zone = WrittenZone { rules, times, log, ..WrittenZone::named(name.clone()) };
         let mut forwards = self.forwards.iter().filter(|forward| forward.takes(below));
         let Some(forward) = forwards.next() else { return zone };
         let (mut next, mut on) = (Vec::new(), &forward.next);

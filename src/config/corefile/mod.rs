@@ -17,6 +17,7 @@ mod cache;
 mod foreign;
 mod forward;
 mod local;
+mod log;
 mod pages;
 mod plain;
 mod plugins;

@@ -72,9 +72,3 @@ pub(super) fn told(line: &Directive, context: &mut Context<'_>) -> Result<(), Fa
     context.tell.note(line.at(), what);
     Ok(())
 }
-
-/// `log`
-pub(super) fn log(line: &Directive, context: &mut Context<'_>) -> Result<(), Fault> {
-    let hint = "leave it out: /metrics counts queries by zone, type and answer, and -v logs each miss";
-    context.tell.vain(line.at(), "there is no log of queries", hint)
-}

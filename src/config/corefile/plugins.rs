@@ -3,7 +3,7 @@
 use super::block::{Said, Whole};
 use super::tell::Teller;
 use super::words::near;
-use super::{cache, foreign, forward, local, pages, plain, server};
+use super::{cache, foreign, forward, local, log, pages, plain, server};
 use crate::config::name::ZoneName;
 use crate::config::problem::shown;
 use crate::corefile::{Directive, Fault};
@@ -45,7 +45,7 @@ const PLUGINS: [(&str, Times, Read); 23] = [
     ("health", Any, pages::health),
     ("hosts", Once, local::hosts),
     ("loadbalance", Any, server::loadbalance),
-    ("log", Any, plain::log),
+    ("log", Any, log::read),
     ("loop", Once, plain::looped),
     ("metadata", Any, plain::told),
     ("pprof", Any, plain::told),
