@@ -12,6 +12,7 @@
 //! | `rules` | rewrite, template, hosts and dns64 as CoreDNS has them |
 //! | `metrics` | promtool reads our metrics; ready and healthy beside a real server |
 //! | `dashboards` | CoreDNS and we count the same, by the same names |
+//! | `query_log` | CoreDNS and we log the same queries in the same words |
 //! | `start` | the start without arguments; a resolv.conf that names ourselves |
 //! | `servers` | starts CoreDNS, unbound and sidestep, each at an address of its own |
 //! | `client` | single questions, and load that counts what came back |
@@ -27,6 +28,7 @@ mod metrics;
 mod namespace;
 mod outages;
 mod process;
+mod query_log;
 mod resolvers;
 mod rules;
 mod servers;
