@@ -19,9 +19,11 @@
 //! **Prefetch**: an entry that is in use is asked for again shortly before its time is over
 //! ([`crate::cache::prefetch`]), by a flight that nobody waits for.
 
+pub mod counters;
 pub mod flights;
 pub mod log;
 pub mod reply;
+pub mod routes;
 pub mod times;
 pub mod traffic;
 pub mod zones;
@@ -38,10 +40,12 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use tokio::time::Instant;
 use tracing::debug;
 
+pub use counters::ZoneCounters;
 pub use reply::{ReplyTo, Waiter};
+use routes::Found;
+pub use routes::{Route, Routes};
 pub use times::{OwnTimes, Times};
-use zones::Found;
-pub use zones::{Route, Routes, Snapshot, Zone, ZoneCounters};
+pub use zones::{Snapshot, Zone};
 
 use crate::cache::{Cache, Entry, Key};
 use crate::clock::Now;

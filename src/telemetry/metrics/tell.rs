@@ -185,8 +185,8 @@ pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
 }
 
 /// The supervisor's part of one zone.
-pub fn services(counters: &resolve::zones::ServiceCounters) -> Vec<Family> {
-    let resolve::zones::ServiceCounters { addresses, refreshed, failed, limit } = counters;
+pub fn services(counters: &resolve::counters::ServiceCounters) -> Vec<Family> {
+    let resolve::counters::ServiceCounters { addresses, refreshed, failed, limit } = counters;
     vec![
         Family::gauge("service_addresses", "Addresses behind svc:// upstreams in use, now", addresses.get()),
         by(

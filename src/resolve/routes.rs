@@ -1,0 +1,186 @@
+//! Routes: what one worker makes of a snapshot, a zone with its groups of upstreams and its counters at hand.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::cache;
+use crate::local::{Begin, End, Local, Pending};
+use crate::upstream::outage::Outage;
+use crate::upstream::{Ask, Failure, Group, Upstreams};
+use crate::wire::name;
+
+use super::Times;
+use super::counters::ZoneCounters;
+use super::log::Log;
+use super::zones::{Next, Snapshot};
+
+/// A zone at one worker, for the clients of one listener.
+pub struct Route {
+    /// See [`Zone::id`](super::Zone::id).
+    pub id: u32,
+    /// See [`Zone::name`](super::Zone::name).
+    name: Box<[u8]>,
+    /// How its answers are kept.
+    pub rules: cache::Rules,
+    /// How long stale data and failures count.
+    pub times: Times,
+    /// Whom to ask.
+    pub group: Group,
+    /// Whom to ask next.
+    next: Rc<[(Next, Group)]>,
+    /// This worker's counters.
+    pub counters: Arc<ZoneCounters>,
+    /// See [`Zone::local`](super::Zone::local).
+    pub local: Option<Arc<Local>>,
+    /// See [`Zone::log`](super::Zone::log).
+    pub log: Option<Arc<Log>>,
+    /// See [`Zone::title`](super::Zone::title).
+    title: String,
+    outage: Arc<Outage>,
+}
+
+/// What a flight came back with.
+pub(super) struct Found {
+    /// A whole message, or why there is none.
+    pub outcome: Result<Vec<u8>, Failure>,
+    /// Whether an upstream was asked; otherwise the zone's own rules knew.
+    pub asked: bool,
+}
+
+impl Route {
+    /// Finds out what `ask` asks for: by the zone's rules first, by its upstreams as far as these say.
+    pub(super) async fn find_out(&self, ask: &Ask, deadline: Instant) -> Found {
+        match self.local.as_ref().map(|local| local.begin(ask)) {
+            None => Found { outcome: self.ask(ask, deadline).await, asked: true },
+            Some(Begin::Answer(answer)) => Found { outcome: Ok(answer), asked: false },
+            Some(Begin::Ask(pending)) => Found { outcome: self.pursue(pending, deadline).await, asked: true },
+        }
+    }
+
+    /// Asks the upstreams as often as the rules want to know something.
+    async fn pursue(&self, mut pending: Pending, deadline: Instant) -> Result<Vec<u8>, Failure> {
+        loop {
+            let reply = self.ask(pending.ask(), deadline).await?;
+            match pending.reply(reply) {
+                End::Done(answer) => return Ok(answer),
+                End::Again(next) => pending = next,
+            }
+        }
+    }
+
+    /// Asks, and asks on for as long as the reply leads on. All who are asked share the time up to `deadline`.
+    async fn ask(&self, ask: &Ask, deadline: Instant) -> Result<Vec<u8>, Failure> {
+        let mut outcome = self.group.ask(ask, deadline).await;
+        for (next, group) in &*self.next {
+            if !outcome.as_ref().is_ok_and(|reply| next.follows(reply)) {
+                break;
+            }
+            outcome = group.ask(ask, deadline).await;
+        }
+        outcome
+    }
+
+    /// A question was answered, or not; says so in the log where that is news.
+    pub(super) fn heard(&self, answered: bool) {
+        if answered {
+            if self.outage.ends() {
+                info!(zone = self.title, "upstreams of the zone answer again");
+            }
+        } else if self.group.is_out() && self.outage.begins() {
+            warn!(
+                zone = self.title,
+                "all upstreams of the zone are out: expired answers are served where there are any, else SERVFAIL"
+            );
+        }
+    }
+}
+
+/// What the clients of one listener see: the zones that it answers from, in the snapshot's order, so that the first
+/// that holds a name is the right one.
+#[derive(Default)]
+pub struct View(Vec<Rc<Route>>);
+
+impl View {
+    /// The zone of a name (wire format, lower case), with its number here: the one with the longest suffix.
+    pub fn of(&self, name: &[u8]) -> Option<(usize, &Rc<Route>)> {
+        self.0.iter().enumerate().find(|(_, route)| name::within(name, &route.name))
+    }
+
+    /// The zone with this number.
+    pub fn route(&self, zone: usize) -> Option<&Rc<Route>> {
+        self.0.get(zone)
+    }
+
+    /// How many zones there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no zone.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Records the latency of a batch for the hits it held, by zone.
+    pub fn record_hits(&self, hits: &[u64], latency: Duration) {
+        for (route, &hits) in self.0.iter().zip(hits) {
+            if hits > 0 {
+                route.counters.hit_latency.record(latency, hits);
+            }
+        }
+    }
+}
+
+/// A snapshot at one worker.
+pub struct Routes {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// By listener.
+    views: Vec<View>,
+    /// For a listener that the snapshot does not know.
+    nothing: View,
+}
+
+impl Routes {
+    /// A snapshot for worker number `worker`. Upstreams that stay keep their connections.
+    pub fn new(snapshot: Arc<Snapshot>, worker: usize, upstreams: &Upstreams) -> Self {
+        let mut views: Vec<View> = snapshot.listeners.iter().map(|_| View::default()).collect();
+        for zone in &snapshot.zones {
+            let [servers, reserve] = snapshot
+                .ranks(zone)
+                .map(|rank| -> Vec<_> { rank.into_iter().map(|entry| entry.member(worker)).collect() });
+            let group = upstreams.group(&servers, &reserve, &zone.asking, &zone.places);
+            let next = zone.next.iter().map(|next| {
+                let servers = snapshot.entries(&next.servers).map(|entry| entry.member(worker));
+                let servers: Vec<_> = servers.collect();
+                (next.clone(), upstreams.group(&servers, &[], &zone.asking, &zone.places))
+            });
+            let next: Rc<[_]> = next.collect();
+            for (&listener, counters) in zone.listeners.iter().zip(&zone.counters[worker]) {
+                views[listener].0.push(Rc::new(Route {
+                    id: zone.id,
+                    name: zone.name.clone(),
+                    rules: zone.rules.clone(),
+                    times: zone.times.over(&snapshot.resolve),
+                    group: group.clone(),
+                    next: Rc::clone(&next),
+                    counters: Arc::clone(counters),
+                    local: zone.local.clone(),
+                    log: zone.log.clone(),
+                    title: zone.title(),
+                    outage: Arc::clone(&zone.outage),
+                }));
+            }
+        }
+        Self { snapshot, views, nothing: View::default() }
+    }
+
+    /// What the clients of a listener see.
+    pub fn view(&self, listener: usize) -> &View {
+        self.views.get(listener).unwrap_or(&self.nothing)
+    }
+}
