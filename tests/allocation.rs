@@ -13,6 +13,9 @@ use std::time::Duration;
 use sidestep::cache::{Entry, FailureTimes, Rules};
 use sidestep::clock::Now;
 use sidestep::listen::front::Verdict;
+use sidestep::resolve::zones::ZONES;
+use sidestep::resolve::{Routes, Snapshot, Zone};
+use sidestep::upstream::Upstreams;
 use support::message::*;
 use support::road::Road;
 
@@ -20,29 +23,32 @@ struct Counting;
 
 thread_local! {
     static CALLS: Cell<usize> = const { Cell::new(0) };
+    static HELD: Cell<isize> = const { Cell::new(0) };
 }
 
-fn count() {
-    // A thread that is ending has no counter any more, and does nothing that is measured.
+/// A call, after which so many bytes more (or fewer) are held.
+fn count(bytes: isize) {
+    // A thread that is ending has no counters any more, and does nothing that is measured.
     let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+    let _ = HELD.try_with(|held| held.set(held.get() + bytes));
 }
 
 // SAFETY: every call goes on to the system's allocator as it came; counting touches no memory of the heap.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size().cast_signed());
         // SAFETY: the caller's promises are handed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count();
+        count(-layout.size().cast_signed());
         // SAFETY: as above.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size.cast_signed() - layout.size().cast_signed());
         // SAFETY: as above.
         unsafe { System.realloc(memory, layout, size) }
     }
@@ -58,6 +64,13 @@ fn calls(body: impl FnOnce()) -> usize {
     CALLS.get() - before
 }
 
+/// How many bytes more are held after `body`, and what it made.
+fn held<T>(body: impl FnOnce() -> T) -> (isize, T) {
+    let before = HELD.get();
+    let made = body();
+    (HELD.get() - before, made)
+}
+
 const TIMES: FailureTimes = FailureTimes {
     first: Duration::from_secs(5),
     longest: Duration::from_secs(30),
@@ -68,6 +81,8 @@ const TIMES: FailureTimes = FailureTimes {
 fn the_counter_counts() {
     assert_eq!(calls(|| drop(std::hint::black_box(Box::new(1)))), 2);
     assert_eq!(calls(|| ()), 0);
+    assert_eq!(held(|| Vec::<u8>::with_capacity(100)).0, 100);
+    assert_eq!(held(|| drop(std::hint::black_box(Box::new(1)))).0, 0);
 }
 
 #[test]
@@ -76,6 +91,8 @@ fn a_hit_neither_allocates_nor_frees() {
     Road::run(nobody, Rules::default(), |road| async move {
         let (came, now) = (Now::from_millis(1_000_000), Now::from_millis(1_061_000));
         let (round, mut room) = (road.round(now), vec![0; 4096]);
+        // The first query of a zone makes its counters.
+        road.answer(&query(7, 0x0100, &question("first.test", 1), None), &round, &mut room);
         for (what, edns) in
             [("plain", None), ("EDNS", Some(opt(1232, 0, &[]))), ("DO", Some(opt(4096, 0x8000, b"")))]
         {
@@ -121,4 +138,35 @@ fn a_hit_neither_allocates_nor_frees() {
             }
         }
     });
+}
+
+#[test]
+fn a_zone_takes_little_where_nobody_asks_it() {
+    const WORKERS: usize = 4;
+    const LISTENERS: usize = 64;
+    let name = |i: usize| [b"\x03", format!("{i:03}").as_bytes(), b"\x04test\0"].concat();
+    let zone = |i| Zone { name: name(i).into(), listeners: (0..LISTENERS).collect(), ..Zone::default() };
+    let snapshot = Arc::new(Snapshot {
+        zones: (0..ZONES.max).map(zone).collect(),
+        listeners: (0..LISTENERS).map(|i| ([127, 0, 0, i as u8], 53).into()).collect(),
+        ..Snapshot::default()
+    });
+    let upstreams = Upstreams::new(snapshot.upstream);
+    let made = |worker| Routes::new(Arc::clone(&snapshot), worker, &upstreams);
+    let (bytes, routes) = held(|| (0..WORKERS).map(made).collect::<Vec<_>>());
+    let each = bytes / (WORKERS * LISTENERS * ZONES.max).cast_signed();
+    assert!(each <= 48, "{each} bytes a zone, listener and worker, {bytes} in all");
+    // Counters, and what else goes with them, are there since the first query, and then for good.
+    let name = name(7);
+    let ask = |worker: usize| routes[worker].view(5).of(&name).unwrap().1.counters.misses.bump();
+    let first = held(|| ask(2)).0;
+    assert!((1000..4000).contains(&first), "{first} bytes");
+    assert_eq!(calls(|| ask(2)), 0);
+    ask(3);
+    let blocks = snapshot.zones[7].counters.at(5);
+    assert_eq!(blocks.iter().map(|block| block.misses.get()).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(snapshot.zones.iter().map(|zone| zone.counters.all().len()).sum::<usize>(), 2);
+    // A reload makes new routes, which go on counting where the old ones did.
+    let after = made(2);
+    assert_eq!(after.view(5).of(&name).unwrap().1.counters.misses.get(), 2);
 }

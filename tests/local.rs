@@ -29,7 +29,7 @@ async fn miss(road: &Road, packet: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn counters(road: &Road) -> Arc<ZoneCounters> {
-    Arc::clone(&road.front.resolver.routes().snapshot.zones[0].counters[0][0])
+    road.front.resolver.routes().snapshot.zones[0].counters.of(0, 0)
 }
 
 /// The reply that says that www.test has no AAAA.

@@ -1,8 +1,47 @@
 //! What is counted about a zone: by the workers at each listener, and by the supervisor.
+//!
+//! A worker has a block of counters for each listener of each zone, which it alone writes. With as many of each as
+//! there may be that were a million blocks, of 2 KB each; but most zones are asked at few listeners, and a client comes
+//! to one worker. So a block is made when a worker gets its first query of that zone at that listener
+//! ([`View`](super::routes::View)), which then has it at hand; a scrape adds up those that there are.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::count::{Counter, Gauge, Histogram};
 
 use super::traffic::Traffic;
+
+/// The blocks of one zone. They stay for as long as the zone does, whatever it answers on: a sum never falls.
+#[derive(Debug, Default)]
+pub struct Blocks(Mutex<BTreeMap<Place, Arc<ZoneCounters>>>);
+
+/// A listener and a worker.
+type Place = (usize, usize);
+
+impl Blocks {
+    /// A worker's block for the clients of a listener; made if it is not there. Takes a lock: who counts keeps it.
+    pub fn of(&self, worker: usize, listener: usize) -> Arc<ZoneCounters> {
+        Arc::clone(self.lock().entry((listener, worker)).or_default())
+    }
+
+    /// Those of all workers for one listener.
+    pub fn at(&self, listener: usize) -> Vec<Arc<ZoneCounters>> {
+        self.lock()
+            .range((listener, 0)..=(listener, usize::MAX))
+            .map(|(_, block)| Arc::clone(block))
+            .collect()
+    }
+
+    /// Those of all workers and listeners.
+    pub fn all(&self) -> Vec<Arc<ZoneCounters>> {
+        self.lock().values().map(Arc::clone).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, Arc<ZoneCounters>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What one worker counts about one zone at one listener.
 #[derive(Debug, Default)]

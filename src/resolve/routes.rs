@@ -1,5 +1,10 @@
 //! Routes: what one worker makes of a snapshot, a zone with its groups of upstreams and its counters at hand.
+//!
+//! Groups are made at once, for all zones: they hold connections that go on from one snapshot to the next. A route is
+//! made when the first client of a listener asks for its zone: there may be 256 zones on 64 listeners, and most of
+//! those pairs never meet.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +27,6 @@ use super::zones::{Next, Snapshot};
 pub struct Route {
     /// See [`Zone::id`](super::Zone::id).
     pub id: u32,
-    /// See [`Zone::name`](super::Zone::name).
-    name: Box<[u8]>,
     /// How its answers are kept.
     pub rules: cache::Rules,
     /// How long stale data and failures count.
@@ -99,36 +102,81 @@ impl Route {
     }
 }
 
+/// A zone at one worker: what its routes are made of.
+struct Stem {
+    snapshot: Arc<Snapshot>,
+    /// Its index there.
+    zone: usize,
+    worker: usize,
+    group: Group,
+    next: Rc<[(Next, Group)]>,
+}
+
+impl Stem {
+    /// The zone for the clients of a listener, who are counted from now on.
+    fn route(&self, listener: usize) -> Route {
+        let zone = &self.snapshot.zones[self.zone];
+        Route {
+            id: zone.id,
+            rules: zone.rules.clone(),
+            times: zone.times.over(&self.snapshot.resolve),
+            group: self.group.clone(),
+            next: Rc::clone(&self.next),
+            counters: zone.counters.of(self.worker, listener),
+            local: zone.local.clone(),
+            log: zone.log.clone(),
+            title: zone.title(),
+            outage: Arc::clone(&zone.outage),
+        }
+    }
+}
+
+/// A zone in a view.
+struct Place {
+    /// See [`Zone::name`](super::Zone::name). At hand, since it is looked at for every query of a later zone.
+    name: Rc<[u8]>,
+    stem: Rc<Stem>,
+    /// There since the first query.
+    route: OnceCell<Rc<Route>>,
+}
+
 /// What the clients of one listener see: the zones that it answers from, in the snapshot's order, so that the first
 /// that holds a name is the right one.
 #[derive(Default)]
-pub struct View(Vec<Rc<Route>>);
+pub struct View {
+    listener: usize,
+    places: Vec<Place>,
+}
 
 impl View {
     /// The zone of a name (wire format, lower case), with its number here: the one with the longest suffix.
     pub fn of(&self, name: &[u8]) -> Option<(usize, &Rc<Route>)> {
-        self.0.iter().enumerate().find(|(_, route)| name::within(name, &route.name))
+        let (number, place) =
+            self.places.iter().enumerate().find(|(_, place)| name::within(name, &place.name))?;
+        Some((number, place.route.get_or_init(|| Rc::new(place.stem.route(self.listener)))))
     }
 
-    /// The zone with this number.
+    /// The zone with this number, if [`of`](Self::of) ever said it.
     pub fn route(&self, zone: usize) -> Option<&Rc<Route>> {
-        self.0.get(zone)
+        self.places.get(zone)?.route.get()
     }
 
     /// How many zones there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.places.len()
     }
 
     /// Whether there is no zone.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.places.is_empty()
     }
 
     /// Records the latency of a batch for the hits it held, by zone.
     pub fn record_hits(&self, hits: &[u64], latency: Duration) {
-        for (route, &hits) in self.0.iter().zip(hits) {
-            if hits > 0 {
+        for (zone, &hits) in hits.iter().enumerate() {
+            if hits > 0
+                && let Some(route) = self.route(zone)
+            {
                 route.counters.hit_latency.record(latency, hits);
             }
         }
@@ -148,32 +196,28 @@ pub struct Routes {
 impl Routes {
     /// A snapshot for worker number `worker`. Upstreams that stay keep their connections.
     pub fn new(snapshot: Arc<Snapshot>, worker: usize, upstreams: &Upstreams) -> Self {
-        let mut views: Vec<View> = snapshot.listeners.iter().map(|_| View::default()).collect();
-        for zone in &snapshot.zones {
+        let listeners = 0..snapshot.listeners.len();
+        let mut views: Vec<_> = listeners.map(|listener| View { listener, places: Vec::new() }).collect();
+        for (number, zone) in snapshot.zones.iter().enumerate() {
             let [servers, reserve] = snapshot
                 .ranks(zone)
                 .map(|rank| -> Vec<_> { rank.into_iter().map(|entry| entry.member(worker)).collect() });
-            let group = upstreams.group(&servers, &reserve, &zone.asking, &zone.places);
             let next = zone.next.iter().map(|next| {
                 let servers = snapshot.entries(&next.servers).map(|entry| entry.member(worker));
                 let servers: Vec<_> = servers.collect();
                 (next.clone(), upstreams.group(&servers, &[], &zone.asking, &zone.places))
             });
-            let next: Rc<[_]> = next.collect();
-            for (&listener, counters) in zone.listeners.iter().zip(&zone.counters[worker]) {
-                views[listener].0.push(Rc::new(Route {
-                    id: zone.id,
-                    name: zone.name.clone(),
-                    rules: zone.rules.clone(),
-                    times: zone.times.over(&snapshot.resolve),
-                    group: group.clone(),
-                    next: Rc::clone(&next),
-                    counters: Arc::clone(counters),
-                    local: zone.local.clone(),
-                    log: zone.log.clone(),
-                    title: zone.title(),
-                    outage: Arc::clone(&zone.outage),
-                }));
+            let stem = Rc::new(Stem {
+                snapshot: Arc::clone(&snapshot),
+                zone: number,
+                worker,
+                group: upstreams.group(&servers, &reserve, &zone.asking, &zone.places),
+                next: next.collect(),
+            });
+            let name: Rc<[u8]> = zone.name.as_ref().into();
+            for &listener in &zone.listeners {
+                let (name, stem) = (Rc::clone(&name), Rc::clone(&stem));
+                views[listener].places.push(Place { name, stem, route: OnceCell::new() });
             }
         }
         Self { snapshot, views, nothing: View::default() }

@@ -18,7 +18,7 @@ use crate::upstream::{self, Asking, Member, Places, Server};
 use crate::wire::header::{self, Header};
 use crate::wire::{name, rcode};
 
-use super::counters::{ServiceCounters, ZoneCounters};
+use super::counters::{Blocks, ServiceCounters};
 use super::log::Log;
 
 /// Zones in a configuration.
@@ -53,8 +53,8 @@ pub struct Zone {
     pub rules: cache::Rules,
     /// Its own times.
     pub times: OwnTimes,
-    /// Its counters, one block per worker and listener: `counters[worker][i]` is for `listeners[i]`.
-    pub counters: Vec<Vec<Arc<ZoneCounters>>>,
+    /// Its counters.
+    pub counters: Arc<Blocks>,
     /// Whether nobody answers for it, as all workers say it.
     pub outage: Arc<Outage>,
     /// What is counted about its services.

@@ -11,10 +11,10 @@ use super::rules::Rules;
 use crate::config::{Config, Problem, Service, Target, ZoneConfig, ZoneKey, resolv_conf};
 use crate::local;
 use crate::node::rules::UPSTREAM_MARK;
-use crate::resolve::counters::ServiceCounters;
+use crate::resolve::counters::{Blocks, ServiceCounters};
 use crate::resolve::log::Log;
 use crate::resolve::zones::{LoopProbe, Next, ServerEntry};
-use crate::resolve::{Snapshot, Zone, ZoneCounters};
+use crate::resolve::{Snapshot, Zone};
 use crate::telemetry::queries::Queries;
 use crate::upstream::outage::Outage;
 use crate::upstream::{self, Places, Server};
@@ -43,12 +43,10 @@ pub struct Registry {
 
 struct KnownZone {
     id: u32,
-    /// The listeners that `counters` are for.
-    listeners: Vec<usize>,
     /// What the identity stands for. The addresses of a service are not part of it: pods come and go, and all
     /// answer alike, so what one said stays true.
     asks: Asks,
-    counters: Vec<Vec<Arc<ZoneCounters>>>,
+    counters: Arc<Blocks>,
     services: Arc<ServiceCounters>,
     outage: Arc<Outage>,
     places: Arc<Places>,
@@ -219,16 +217,14 @@ impl Registry {
         let listeners: Vec<usize> = self.listeners.iter().enumerate().filter_map(answers).collect();
         let known = self.zones.entry(zone.key()).or_insert_with(|| KnownZone {
             id: u32::MAX,
-            listeners: listeners.clone(),
             asks: Default::default(),
-            counters: (0..self.workers).map(|_| new(listeners.len())).collect(),
+            counters: Arc::default(),
             services: Arc::default(),
             outage: Arc::default(),
             places: Arc::default(),
             settings: local::Settings::default(),
             rules: None,
         });
-        known.count_at(&listeners);
         let ruled_anew = known.take_rules(rules_for(zone, listeners.iter().map(|&i| self.listeners[i])));
         if known.asks != asks || ruled_anew || known.id == u32::MAX {
             known.id = self.next_id;
@@ -249,7 +245,7 @@ impl Registry {
             places: Arc::clone(&known.places),
             rules: zone.rules.clone(),
             times: zone.times,
-            counters: known.counters.clone(),
+            counters: Arc::clone(&known.counters),
             services: Arc::clone(&known.services),
             local: known.rules.as_ref().map(Rules::local),
             log,
@@ -258,29 +254,15 @@ impl Registry {
     }
 
     fn server(&mut self, server: Server, mark: Option<u32>) -> ServerEntry {
-        let known = self
-            .servers
-            .entry(server)
-            .or_insert_with(|| KnownServer { counters: new(self.workers), outage: Arc::default() });
+        let known = self.servers.entry(server).or_insert_with(|| KnownServer {
+            counters: (0..self.workers).map(|_| Arc::default()).collect(),
+            outage: Arc::default(),
+        });
         ServerEntry { server, counters: known.counters.clone(), outage: Arc::clone(&known.outage), mark }
     }
 }
 
 impl KnownZone {
-    /// Counts at these listeners from now on; what was counted at those that stay is kept.
-    fn count_at(&mut self, listeners: &[usize]) {
-        if self.listeners == listeners {
-            return;
-        }
-        let known = |i: &usize| self.listeners.iter().position(|known| known == i);
-        for blocks in &mut self.counters {
-            let kept =
-                listeners.iter().map(|i| known(i).map_or_else(Arc::default, |at| Arc::clone(&blocks[at])));
-            *blocks = kept.collect();
-        }
-        self.listeners = listeners.to_vec();
-    }
-
     /// Takes rules over, or reads the hosts file of those that are there; says whether they are others.
     fn take_rules(&mut self, settings: local::Settings) -> bool {
         if settings == self.settings {
@@ -319,10 +301,6 @@ fn servers(target: &Target) -> Result<Vec<Server>, Problem> {
     }
 }
 
-fn new<T: Default>(count: usize) -> Vec<Arc<T>> {
-    (0..count).map(|_| Arc::default()).collect()
-}
-
 /// One random name a server, in a zone that it serves: `HEX.sidestep-loop.ZONE`.
 fn probes(zones: &[Whom<'_>]) -> Vec<LoopProbe> {
     let mut probes: Vec<LoopProbe> = Vec::new();
@@ -344,6 +322,7 @@ fn probes(zones: &[Whom<'_>]) -> Vec<LoopProbe> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resolve::ZoneCounters;
 
     const TEXT: &str = "[[zone]]\nname = \"cluster.local\"\n\
         upstreams = [\"tcp://192.0.2.1\", \"svc://dns.cluster.local:5353\"]\n\
@@ -433,9 +412,6 @@ mod tests {
         let mut registry = Registry::new(1, &views.listen.addresses);
         let mut listeners = |config: &Config| -> Vec<Vec<usize>> {
             let snapshot = registry.snapshot(config).unwrap();
-            for zone in &snapshot.zones {
-                assert_eq!(zone.counters[0].len(), zone.listeners.len(), "a block of counters each");
-            }
             snapshot.zones.into_iter().map(|zone| zone.listeners).collect()
         };
         assert_eq!(listeners(&views), [[0], [1]]);
@@ -444,5 +420,29 @@ mod tests {
         assert_eq!(listeners(&one), [[0]], "nor later");
         assert_eq!(listeners(&of(&format!("{a}, {b}"), &[""])), [[0, 1]], "unless it is named again");
         assert_eq!(listeners(&of(&b, &[""])), [[0, 1]], "who had no zone of its own keeps what all have");
+    }
+    #[test]
+    fn what_was_counted_is_kept_for_as_long_as_the_zone_is_there() {
+        let of = |addresses: &str, zone: &str| {
+            let zone = format!("[[zone]]\nname = \".\"\n{zone}upstreams = [\"192.0.2.9\"]\n");
+            Config::parse(&format!("[listen]\naddresses = [{addresses}]\n{zone}"), "test").unwrap()
+        };
+        let [a, b] = [1, 2].map(|last| format!("\"127.0.0.{last}:5300\""));
+        let both = of(&format!("{a}, {b}"), "");
+        let mut registry = Registry::new(2, &both.listen.addresses);
+        let mut counters =
+            |config: &Config| Arc::clone(&registry.snapshot(config).unwrap().zones[0].counters);
+        let misses =
+            |blocks: Vec<Arc<ZoneCounters>>| blocks.iter().map(|block| block.misses.get()).sum::<u64>();
+        let before = counters(&both);
+        assert_eq!(before.all().len(), 0, "nobody has asked yet");
+        for (worker, listener, n) in [(0, 1, 1), (1, 1, 2), (1, 0, 4)] {
+            before.of(worker, listener).misses.add(n);
+        }
+        let after = counters(&of(&a, ""));
+        let sums = [after.at(0), after.at(1), after.at(2), after.all()].map(misses);
+        assert_eq!(sums, [4, 3, 0, 7], "also where it no longer answers");
+        assert_eq!(misses(counters(&of(&a, &format!("listen = [{a}]\n"))).all()), 0, "another zone");
+        assert_eq!(misses(counters(&both).all()), 0, "a new one");
     }
 }

@@ -35,7 +35,6 @@ impl Road {
             listeners: vec![0],
             servers: vec![0],
             rules: rules.clone(),
-            counters: vec![vec![Arc::default()]],
             local,
             ..Zone::default()
         };

@@ -73,14 +73,17 @@ fn server(address: &SocketAddr) -> String {
     format!("dns://{address}")
 }
 
-/// Each listener of each zone: its name, and what every worker counts there.
-fn places(snapshot: &Snapshot) -> impl Iterator<Item = (&Zone, String, Vec<&ZoneCounters>)> {
+/// Each listener of each zone: its number, and its name.
+fn places(snapshot: &Snapshot) -> impl Iterator<Item = (&Zone, usize, String)> {
     snapshot.zones.iter().flat_map(move |zone| {
-        zone.listeners.iter().enumerate().filter_map(move |(i, &listener)| {
-            let server = server(snapshot.listeners.get(listener)?);
-            Some((zone, server, zone.counters.iter().filter_map(|w| w.get(i)).map(|c| &**c).collect()))
-        })
+        let named = move |&listener| Some((zone, listener, server(snapshot.listeners.get(listener)?)));
+        zone.listeners.iter().filter_map(named)
     })
+}
+
+/// What all workers count about a zone at one listener.
+fn sum_at(zone: &Zone, listener: usize, tell: fn(&ZoneCounters) -> Vec<Family>) -> Vec<Family> {
+    sum(zone.counters.at(listener).iter().map(|block| &**block), tell)
 }
 
 /// Families of one owner, labelled as such. `label` is `zone` or `zones`, as CoreDNS has it for the family.
@@ -91,8 +94,8 @@ fn owned(families: Vec<Family>, label: &'static str, zone: &str, server: &str) -
 
 /// Queries and answers: of the zones, and of none where there were any such.
 fn dns(snapshot: &Snapshot, listen: Vec<&listen::Counters>) -> Vec<Family> {
-    let zones = places(snapshot).map(|(zone, server, blocks)| {
-        owned(sum(blocks.into_iter(), zone_traffic), "zone", &zone.display, &server)
+    let zones = places(snapshot).map(|(zone, listener, server)| {
+        owned(sum_at(zone, listener, zone_traffic), "zone", &zone.display, &server)
     });
     let outside = snapshot.listeners.iter().enumerate().filter_map(|(i, address)| {
         let blocks = || listen.iter().filter_map(move |counters| counters.outside.get(i));
@@ -158,9 +161,9 @@ fn cache(snapshot: &Snapshot, cached: &[OfZone]) -> Vec<Family> {
         let place = snapshot.zones.iter().position(|z| std::ptr::eq(z, zone));
         place.and_then(|i| cached.get(i)).copied().unwrap_or_default()
     };
-    join(places(snapshot).map(|(zone, server, blocks)| {
+    join(places(snapshot).map(|(zone, listener, server)| {
         let mut families = entries(tally_of(zone));
-        families.extend(sum(blocks.into_iter(), cache_counters));
+        families.extend(sum_at(zone, listener, cache_counters));
         owned(families, "zones", &zone.display, &server)
     }))
 }
@@ -205,7 +208,7 @@ fn cache_counters(counters: &ZoneCounters) -> Vec<Family> {
 }
 
 fn plugins(snapshot: &Snapshot) -> Family {
-    let samples = places(snapshot).flat_map(|(zone, server, _)| {
+    let samples = places(snapshot).flat_map(|(zone, _, server)| {
         PLUGINS.map(|name| {
             Sample::new(Value::Gauge(1))
                 .with("server", server.clone())
@@ -268,7 +271,7 @@ fn forward(workers: &[WorkerSources], snapshot: &Snapshot) -> Vec<Family> {
         workers.iter().map(|worker| get(&worker.resolve).get()).sum()
     };
     let all_out = of_workers(|counters| &counters.all_out);
-    let zones = snapshot.zones.iter().flat_map(|zone| zone.counters.iter().flatten());
+    let zones = snapshot.zones.iter().flat_map(|zone| zone.counters.all());
     let rejects = of_workers(|counters| &counters.flights_limit)
         + zones.map(|counters| counters.concurrent_limit.get()).sum::<u64>();
     let total = |name, help, n| Family::labelled(name, help, [Sample::new(Value::Counter(n)).always()]);

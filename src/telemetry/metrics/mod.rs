@@ -116,7 +116,7 @@ fn families(sources: &Sources<'_>) -> Vec<Family> {
     all.extend(sum(workers.iter().map(|w| &*w.listen), tell::listen));
     all.extend(sum(workers.iter().map(|w| &*w.resolve), tell::resolve));
     let zones = snapshot.zones.iter().map(|zone| {
-        let mut families = sum(zone.counters.iter().flatten().map(|c| &**c), tell::zone);
+        let mut families = sum(zone.counters.all().iter().map(|c| &**c), tell::zone);
         families.extend(tell::services(&zone.services));
         if !zone.listen.is_empty() {
             // Another zone may have the same name.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::count::Counter;
 use crate::resolve::traffic::{Protocol, TYPES, Traffic};
-use crate::resolve::{Zone, ZoneCounters, zones::ServerEntry};
+use crate::resolve::{Zone, zones::ServerEntry};
 use crate::upstream::{Server, Transport};
 
 /// A configuration with two zones and two servers, for two workers.
@@ -16,7 +16,6 @@ fn snapshot() -> Snapshot {
         display: display.to_owned(),
         listeners: vec![0, 1],
         servers: vec![0],
-        counters: (0..2).map(|_| vec![Arc::default(), Arc::default()]).collect(),
         ..Zone::default()
     };
     let server = |address: &str, transport| ServerEntry {
@@ -63,7 +62,8 @@ fn count_everything(workers: &[WorkerSources], snapshot: &Snapshot) {
         w.resolve.flights.set(4);
         w.listen.outside.iter().for_each(count_traffic);
     }
-    for zone in snapshot.zones.iter().flat_map(|z| z.counters.iter().flatten()) {
+    let places = [(0, 0), (0, 1), (1, 0), (1, 1)];
+    for zone in snapshot.zones.iter().flat_map(|z| places.map(|(worker, at)| z.counters.of(worker, at))) {
         count_traffic(&zone.traffic);
         zone.hit_latency.record(Duration::from_micros(33), 10);
         zone.miss_latency.record(Duration::from_secs(9), 1);
@@ -254,16 +254,17 @@ fn every_name_is_in_the_list_and_there_from_the_start() {
 fn the_same_queries_in_the_words_of_coredns() {
     let (workers, snapshot) = (workers(), snapshot());
     let zone = &snapshot.zones[1].counters;
-    for worker in zone {
-        worker[1].traffic.queries[0][1][1].add(2);
-        worker[1].traffic.dnssec_ok.bump();
-        worker[1].traffic.answered(Protocol::Udp, 3, 101);
-        worker[1].hit_latency.record(Duration::from_micros(40), 2);
-        worker[1].miss_latency.record(Duration::from_millis(3), 1);
-        worker[1].hits[1].add(4);
-        worker[1].stale_hits[1].add(1);
-        worker[1].failure_hits.add(1);
-        worker[1].misses.add(5);
+    for worker in [0, 1] {
+        let block = zone.of(worker, 1);
+        block.traffic.queries[0][1][1].add(2);
+        block.traffic.dnssec_ok.bump();
+        block.traffic.answered(Protocol::Udp, 3, 101);
+        block.hit_latency.record(Duration::from_micros(40), 2);
+        block.miss_latency.record(Duration::from_millis(3), 1);
+        block.hits[1].add(4);
+        block.stale_hits[1].add(1);
+        block.failure_hits.add(1);
+        block.misses.add(5);
     }
     workers[1].listen.outside[0].answered_ourselves(Protocol::Tcp, 5, 30, Duration::ZERO);
     snapshot.servers[1].counters[0].latency[2].record(Duration::from_millis(1), 1);
@@ -309,7 +310,7 @@ fn workers_are_added_up() {
         worker.listen.tcp_open.set(n);
         worker.listen.local_answers[16].add(n);
     }
-    let block = |worker: usize| -> &ZoneCounters { &snapshot.zones[1].counters[worker][worker] };
+    let block = |worker: usize| snapshot.zones[1].counters.of(worker, worker);
     block(0).traffic.queries[1][0][1].add(5);
     block(1).traffic.queries[1][0][1].add(6);
     block(0).hit_latency.record(Duration::from_millis(1), 2);
@@ -339,7 +340,7 @@ fn workers_are_added_up() {
 #[test]
 fn what_was_never_counted_is_left_out_but_not_the_usual_codes() {
     let (workers, snapshot) = (workers(), snapshot());
-    snapshot.zones[1].counters[0][0].traffic.queries[0][1][TYPES.len()].add(1);
+    snapshot.zones[1].counters.of(0, 0).traffic.queries[0][1][TYPES.len()].add(1);
     let (_, samples) = read(&rendered(&workers, &snapshot), true);
     let of = |family: &str, zone: &str| -> Vec<String> {
         let all = samples.iter().filter(|(n, l, _)| n == family && l[0].1 == zone);
