@@ -351,3 +351,20 @@ fn what_was_never_counted_is_left_out_but_not_the_usual_codes() {
     assert_eq!(of("sidestep_queries_total", "odd\\032\"name\"."), ["udp ipv4 A"], "one stays");
     assert_eq!(of("sidestep_answers_total", "."), ["NOERROR", "SERVFAIL", "NXDOMAIN", "REFUSED"]);
 }
+
+#[test]
+fn a_zone_is_told_of_where_it_was_asked_and_at_its_first_address() {
+    let (workers, snapshot) = (workers(), snapshot());
+    let told = || {
+        let text = classic(&rendered(&workers, &snapshot));
+        ["127.0.0.1", "[::1]"].map(|ip| {
+            let of = |family: &str, label: &str| {
+                text.contains(&format!("coredns_{family}{{server=\"dns://{ip}:53\",{label}=\".\",view=\"\""))
+            };
+            [of("dns_do_requests_total", "zone"), of("cache_requests_total", "zones")]
+        })
+    };
+    assert_eq!(told(), [[true, true], [false, false]]);
+    drop(snapshot.zones[1].counters.of(1, 1));
+    assert_eq!(told(), [[true, true], [true, true]]);
+}
