@@ -7,12 +7,11 @@
 use toml::Spanned;
 use toml::de::{DeString, DeTable};
 
-use super::keys::{self, Keys, Names, Section, WrittenListener};
+use super::Config;
+use super::keys::{self, Keys, Names, Section};
 use super::kinds::{Kind, Node, Places, mistyped};
-use super::print::Inline;
 use super::problem::{Fault, Place, Problem, Wrong, shown};
 use super::zone::WrittenZone;
-use super::{Config, HttpListener, HttpPath};
 use crate::resolve::zones::ZONES;
 
 /// What a source says, before flags.
@@ -123,34 +122,6 @@ impl Keys for Reader<'_, '_> {
         *setting = kind.read(node).map_err(|fault| fault.of(&format!("{section}.{name}")))?;
         self.places.insert(format!("{}.{name}", self.path), Place::Toml(node.span()));
         Ok(())
-    }
-}
-
-/// An element of `http.serve`: a table with keys of its own.
-pub(super) struct HttpEntry;
-
-impl Kind for HttpEntry {
-    type Value = HttpListener;
-
-    fn read(&self, node: &Node<'_>) -> Result<HttpListener, Fault> {
-        const EXAMPLE: &str = "write { address = \"127.0.0.1:9353\" }";
-        let Some(table) = node.get_ref().as_table() else {
-            return Err(mistyped(node, "a table", EXAMPLE));
-        };
-        let mut names = Names::default();
-        let mut entry = WrittenListener { address: None, paths: HttpPath::ALL.to_vec() };
-        keys::http_listener(&mut entry, &mut names)?;
-        refuse_unknown(table, "an entry", &names.0)?;
-        let mut reader = Reader { table, path: "http.serve", places: &mut Places::new() };
-        keys::http_listener(&mut entry, &mut reader)?;
-        match entry.address {
-            Some(address) => Ok(HttpListener { address, paths: entry.paths }),
-            None => Err(Fault::at(node.span(), Wrong::new("an entry without an address", EXAMPLE))),
-        }
-    }
-
-    fn write(&self, value: &HttpListener) -> String {
-        Inline::of(|keys| keys::http_listener(&mut value.into(), keys))
     }
 }
 

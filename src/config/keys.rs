@@ -4,17 +4,19 @@
 //! all walk through it, each with another [`Keys`]; so they cannot come apart.
 
 use super::address;
+use super::element::Table;
+use super::http::WrittenListener;
 use super::kinds::{
     Address, Auto, Count, Kind, List, Needed, Off, Series, Size, Switch, Text, Time, Ttl, Word, Written,
 };
-use super::local::{self as rules, Dns64Entry, HostsEntry, RecordLines, TemplateEntry};
-use super::log::{LogEntry, WrittenLog};
+use super::local::{self as rules, RecordLines, WrittenHosts, WrittenTemplate};
+use super::log::WrittenLog;
 use super::name::ZoneName;
-use super::next::{NextEntry, WrittenNext};
+use super::next::WrittenNext;
 use super::problem::{Fault, Wrong};
 use super::target::WrittenTarget;
 use super::zone::WrittenZone;
-use super::{Config, HttpListener, HttpPath, LogFormat, LogLevel};
+use super::{Config, HttpPath, LogFormat, LogLevel};
 use crate::cache::{prefetch, ttl};
 use crate::limit::Limit;
 use crate::local::hosts::{HOSTS_RELOAD, HOSTS_TTL};
@@ -138,7 +140,9 @@ impl Section {
             Self::Node => node(&mut config.node, keys),
             Self::Cache => cache(&mut config.cache, &mut config.resolve, keys),
             Self::Upstream => upstream(&mut config.upstream, &mut config.resolve, keys),
-            Self::Http => keys.key("serve", &List(super::file::HttpEntry, HTTP_LISTENERS), &mut config.http),
+            Self::Http => {
+                keys.key("serve", &List(Table::<WrittenListener>::KIND, HTTP_LISTENERS), &mut config.http)
+            }
             Self::Log => {
                 keys.key("format", &Word(FORMATS), &mut config.log.format)?;
                 keys.key("level", &Word(LEVELS), &mut config.log.level)
@@ -216,9 +220,9 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     keys.key("upstreams", &List(target, ZONE_UPSTREAMS), &mut z.upstreams)?;
     keys.key("transport", &Word(TRANSPORTS), &mut z.transport)?;
     asking(&mut z.asking, keys)?;
-    keys.key("next", &List(NextEntry, NEXT), &mut z.next)?;
+    keys.key("next", &List(Table::<WrittenNext>::KIND, NEXT), &mut z.next)?;
     local(&mut z.local, keys)?;
-    keys.key("log", &Series(LogEntry, resolve::log::RULES), &mut z.log)?;
+    keys.key("log", &Series(Table::<WrittenLog>::KIND, resolve::log::RULES), &mut z.log)?;
     let s = &mut z.rules;
     keys.key("ttl_max", &Ttl(ttl::TTL_MAX), &mut s.ttl_max)?;
     keys.key("ttl_min", &Ttl(ttl::TTL_MIN), &mut s.ttl_min)?;
@@ -265,10 +269,10 @@ fn local(l: &mut local::Settings, keys: &mut impl Keys) -> Result<(), Fault> {
     let rewrite = Written::by("write it like \"name exact a.example b.example\"", rules::parse_rewrite);
     keys.key("ends_here", &Switch, &mut l.ends_here)?;
     keys.key("rewrite", &Series(rewrite, REWRITES), &mut l.rewrites)?;
-    keys.key("template", &Series(TemplateEntry, template::TEMPLATES), &mut l.templates)?;
+    keys.key("template", &Series(Table::<WrittenTemplate>::KIND, template::TEMPLATES), &mut l.templates)?;
     keys.key("records", &RecordLines, &mut l.records)?;
-    keys.key("hosts", &Off(HostsEntry), &mut l.hosts)?;
-    keys.key("dns64", &Off(Dns64Entry), &mut l.dns64)
+    keys.key("hosts", &Off(Table::<WrittenHosts>::KIND), &mut l.hosts)?;
+    keys.key("dns64", &Off(Table::<Dns64>::KIND), &mut l.dns64)
 }
 
 /// Any text.
@@ -277,7 +281,7 @@ fn text() -> Written<String> {
 }
 
 /// Walks through the keys of an element of `template`.
-pub(super) fn template(t: &mut rules::WrittenTemplate, keys: &mut impl Keys) -> Result<(), Fault> {
+pub(super) fn template(t: &mut WrittenTemplate, keys: &mut impl Keys) -> Result<(), Fault> {
     let [answer, authority, additional] = &mut t.sections;
     keys.key("class", &text(), &mut t.class)?;
     keys.key("type", &text(), &mut t.rtype)?;
@@ -292,7 +296,7 @@ pub(super) fn template(t: &mut rules::WrittenTemplate, keys: &mut impl Keys) -> 
 }
 
 /// Walks through the keys of `hosts`.
-pub(super) fn hosts(h: &mut rules::WrittenHosts, keys: &mut impl Keys) -> Result<(), Fault> {
+pub(super) fn hosts(h: &mut WrittenHosts, keys: &mut impl Keys) -> Result<(), Fault> {
     keys.key("zones", &Series(text(), NAMES), &mut h.zones)?;
     keys.key("file", &text(), &mut h.file)?;
     keys.key("reload", &Time(HOSTS_RELOAD), &mut h.reload)?;
@@ -322,21 +326,6 @@ pub(super) fn next(n: &mut WrittenNext, keys: &mut impl Keys) -> Result<(), Faul
     let target = Written::<WrittenTarget>::like("write it like \"tcp://10.96.0.10\"");
     keys.key("on", &List(Word(LEADING_ON), Limit::new(1, 1, LEADING_ON.len())), &mut n.on)?;
     keys.key("upstreams", &List(target, UPSTREAMS), &mut n.upstreams)
-}
-
-/// An element of `http.serve` while it is read.
-#[derive(Default)]
-pub(super) struct WrittenListener {
-    /// Missing until it is read.
-    pub address: Option<std::net::SocketAddr>,
-    /// All of them unless said otherwise.
-    pub paths: Vec<HttpPath>,
-}
-
-impl From<&HttpListener> for WrittenListener {
-    fn from(l: &HttpListener) -> Self {
-        Self { address: Some(l.address), paths: l.paths.clone() }
-    }
 }
 
 /// Walks through the keys of an element of `http.serve`.

@@ -5,34 +5,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::file::{self, Reader};
-use super::keys::{self, Names};
-use super::kinds::{Kind, Node, Places, mistyped, quoted};
-use super::print::Inline;
+use super::element::Element;
+use super::keys::{self, Keys};
+use super::kinds::{Kind, Node, mistyped, quoted};
 use super::problem::{Fault, Wrong};
 use crate::local::hosts::{HOSTS_RELOAD, HOSTS_TTL};
 use crate::local::records::RECORDS;
 use crate::local::{
     Dns64, Hosts, Pattern, Prefix, Records, Refused, Rendering, Rewrite, Table, Template, Zones, text,
 };
-use toml::de::DeTable;
-
-/// What is refused, as people read it.
-fn wrong(refused: Refused) -> Wrong {
-    Wrong::new(refused.what, refused.hint)
-}
 
 /// Reads a rule of `rewrite`.
 pub(super) fn parse_rewrite(text: &str) -> Result<Rewrite, Wrong> {
     let words: Vec<&str> = text.split_whitespace().collect();
-    Rewrite::from_words(&words).map_err(wrong)
-}
-
-/// The table that a value has to be, with no other keys than `names`.
-fn table<'n, 't>(node: &'n Node<'t>, example: &str, names: &Names) -> Result<&'n DeTable<'t>, Fault> {
-    let table = node.get_ref().as_table().ok_or_else(|| mistyped(node, "a table", example))?;
-    file::refuse_unknown(table, "an entry", &names.0)?;
-    Ok(table)
+    Ok(Rewrite::from_words(&words)?)
 }
 
 fn zones(texts: &[String]) -> Result<Zones, Refused> {
@@ -40,7 +26,7 @@ fn zones(texts: &[String]) -> Result<Zones, Refused> {
 }
 
 /// A template while it is read.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct WrittenTemplate {
     pub class: String,
     pub rtype: String,
@@ -68,27 +54,16 @@ impl Default for WrittenTemplate {
     }
 }
 
-impl From<&Template> for WrittenTemplate {
-    fn from(template: &Template) -> Self {
-        let rtype = text::type_name(template.rtype);
-        Self {
-            class: text::class_name(template.class).to_owned(),
-            rtype: if rtype.is_empty() { format!("TYPE{}", template.rtype) } else { rtype },
-            zones: template.zones.texts(),
-            patterns: template.patterns.iter().map(|pattern| pattern.text().to_owned()).collect(),
-            sections: template
-                .sections
-                .each_ref()
-                .map(|section| section.iter().map(|rendering| rendering.text().to_owned()).collect()),
-            rcode: text::code_name(template.rcode),
-            error: template.error.as_ref().map_or(String::new(), |(code, reason)| format!("{code} {reason}")),
-            fallthrough: template.fallthrough.texts(),
-        }
-    }
-}
+impl Element for WrittenTemplate {
+    type Value = Template;
+    const KEY: &'static str = "zone.template";
+    const EXAMPLE: &'static str = "write { type = \"A\", answer = [\"{{ .Name }} 60 IN A 192.0.2.1\"] }";
 
-impl WrittenTemplate {
-    fn settle(&self) -> Result<Template, Refused> {
+    fn keys(&mut self, keys: &mut impl Keys) -> Result<(), Fault> {
+        keys::template(self, keys)
+    }
+
+    fn finish(self) -> Result<Template, Wrong> {
         let class = text::record_class(&self.class)?;
         let mut template = Template::new(class, text::record_type(&self.rtype)?, zones(&self.zones)?);
         for pattern in &self.patterns {
@@ -111,32 +86,27 @@ impl WrittenTemplate {
         template.check()?;
         Ok(template)
     }
-}
 
-/// A table that is a template.
-pub(super) struct TemplateEntry;
-
-impl Kind for TemplateEntry {
-    type Value = Template;
-
-    fn read(&self, node: &Node<'_>) -> Result<Template, Fault> {
-        let mut written = WrittenTemplate::default();
-        let mut names = Names::default();
-        keys::template(&mut written.clone(), &mut names)?;
-        let table =
-            table(node, "write { type = \"A\", answer = [\"{{ .Name }} 60 IN A 192.0.2.1\"] }", &names)?;
-        let mut reader = Reader { table, path: "zone.template", places: &mut Places::new() };
-        keys::template(&mut written, &mut reader)?;
-        written.settle().map_err(|refused| Fault::at(node.span(), wrong(refused)))
-    }
-
-    fn write(&self, value: &Template) -> String {
-        Inline::of(|keys| keys::template(&mut value.into(), keys))
+    fn of(template: &Template) -> Self {
+        let rtype = text::type_name(template.rtype);
+        Self {
+            class: text::class_name(template.class).to_owned(),
+            rtype: if rtype.is_empty() { format!("TYPE{}", template.rtype) } else { rtype },
+            zones: template.zones.texts(),
+            patterns: template.patterns.iter().map(|pattern| pattern.text().to_owned()).collect(),
+            sections: template
+                .sections
+                .each_ref()
+                .map(|section| section.iter().map(|rendering| rendering.text().to_owned()).collect()),
+            rcode: text::code_name(template.rcode),
+            error: template.error.as_ref().map_or(String::new(), |(code, reason)| format!("{code} {reason}")),
+            fallthrough: template.fallthrough.texts(),
+        }
     }
 }
 
 /// Hosts entries while they are read.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct WrittenHosts {
     pub zones: Vec<String>,
     /// Empty is none.
@@ -162,8 +132,32 @@ impl Default for WrittenHosts {
     }
 }
 
-impl From<&Hosts> for WrittenHosts {
-    fn from(hosts: &Hosts) -> Self {
+impl Element for WrittenHosts {
+    type Value = Hosts;
+    const KEY: &'static str = "zone.hosts";
+    const EXAMPLE: &'static str = "write { file = \"/etc/hosts\" }, or \"off\"";
+
+    fn keys(&mut self, keys: &mut impl Keys) -> Result<(), Fault> {
+        keys::hosts(self, keys)
+    }
+
+    fn finish(self) -> Result<Hosts, Wrong> {
+        let inline = Table::parse(&self.entries.join("\n"));
+        if inline.skipped() > 0 {
+            return Err(Wrong::new("an entry that is none", "write them like \"192.0.2.1 db.example\""));
+        }
+        Ok(Hosts {
+            file: (!self.file.is_empty()).then(|| PathBuf::from(&self.file)),
+            reload: self.reload,
+            inline,
+            ttl: self.ttl,
+            reverse: self.reverse,
+            fallthrough: zones(&self.fallthrough)?,
+            ..Hosts::new(zones(&self.zones)?)
+        })
+    }
+
+    fn of(hosts: &Hosts) -> Self {
         Self {
             zones: hosts.zones.texts(),
             file: hosts.file.as_ref().map_or(String::new(), |file| file.display().to_string()),
@@ -176,68 +170,27 @@ impl From<&Hosts> for WrittenHosts {
     }
 }
 
-impl WrittenHosts {
-    fn settle(self) -> Result<Hosts, Refused> {
-        let inline = Table::parse(&self.entries.join("\n"));
-        if inline.skipped() > 0 {
-            return Err(Refused::new("an entry that is none", "write them like \"192.0.2.1 db.example\""));
-        }
-        Ok(Hosts {
-            file: (!self.file.is_empty()).then(|| PathBuf::from(&self.file)),
-            reload: self.reload,
-            inline,
-            ttl: self.ttl,
-            reverse: self.reverse,
-            fallthrough: zones(&self.fallthrough)?,
-            ..Hosts::new(zones(&self.zones)?)
-        })
-    }
-}
+impl Element for Dns64 {
+    type Value = Self;
+    const KEY: &'static str = "zone.dns64";
+    const EXAMPLE: &'static str = "write { prefix = \"64:ff9b::/96\" }, or \"off\"";
 
-/// A table that is hosts entries.
-pub(super) struct HostsEntry;
-
-impl Kind for HostsEntry {
-    type Value = Hosts;
-
-    fn read(&self, node: &Node<'_>) -> Result<Hosts, Fault> {
-        let mut written = WrittenHosts::default();
-        let mut names = Names::default();
-        keys::hosts(&mut written.clone(), &mut names)?;
-        let table = table(node, "write { file = \"/etc/hosts\" }, or \"off\"", &names)?;
-        let mut reader = Reader { table, path: "zone.hosts", places: &mut Places::new() };
-        keys::hosts(&mut written, &mut reader)?;
-        written.settle().map_err(|refused| Fault::at(node.span(), wrong(refused)))
+    fn keys(&mut self, keys: &mut impl Keys) -> Result<(), Fault> {
+        keys::dns64(self, keys)
     }
 
-    fn write(&self, value: &Hosts) -> String {
-        Inline::of(|keys| keys::hosts(&mut value.into(), keys))
-    }
-}
-
-/// A table that is dns64.
-pub(super) struct Dns64Entry;
-
-impl Kind for Dns64Entry {
-    type Value = Dns64;
-
-    fn read(&self, node: &Node<'_>) -> Result<Dns64, Fault> {
-        let mut dns64 = Dns64::default();
-        let mut names = Names::default();
-        keys::dns64(&mut dns64, &mut names)?;
-        let table = table(node, "write { prefix = \"64:ff9b::/96\" }, or \"off\"", &names)?;
-        keys::dns64(&mut dns64, &mut Reader { table, path: "zone.dns64", places: &mut Places::new() })?;
-        Ok(dns64)
+    fn finish(self) -> Result<Self, Wrong> {
+        Ok(self)
     }
 
-    fn write(&self, value: &Dns64) -> String {
-        Inline::of(|keys| keys::dns64(&mut value.clone(), keys))
+    fn of(dns64: &Self) -> Self {
+        *dns64
     }
 }
 
 /// Reads the prefix of `dns64`.
 pub(super) fn parse_prefix(text: &str) -> Result<Prefix, Wrong> {
-    Prefix::parse(text).map_err(wrong)
+    Ok(Prefix::parse(text)?)
 }
 
 /// Records in text; an empty list is none.
@@ -258,7 +211,7 @@ impl Kind for RecordLines {
         }
         Records::parse(lines).map(Some).map_err(|refused| {
             let place = refused.word.and_then(|word| nodes.get(word)).unwrap_or(node);
-            Fault::at(place.span(), wrong(refused))
+            Fault::at(place.span(), refused.into())
         })
     }
 

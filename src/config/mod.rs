@@ -20,9 +20,11 @@
 
 mod address;
 mod corefile;
+mod element;
 mod file;
 mod flags;
 mod fuzz;
+mod http;
 mod keys;
 mod kinds;
 mod local;

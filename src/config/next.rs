@@ -1,9 +1,7 @@
 //! An element of a zone's `next`: whom to ask when those before had nothing.
 
-use super::file::{self, Reader};
-use super::keys::{self, Names};
-use super::kinds::{Kind, Node, Places, mistyped};
-use super::print::Inline;
+use super::element::Element;
+use super::keys::{self, Keys};
 use super::problem::{Fault, Wrong};
 use super::target::{Target, WrittenTarget};
 use crate::upstream::Transport;
@@ -38,33 +36,26 @@ impl From<&NextConfig> for WrittenNext {
     }
 }
 
-/// A table with keys of its own.
-pub(super) struct NextEntry;
+impl Element for WrittenNext {
+    type Value = Self;
+    const KEY: &'static str = "zone.next";
+    const EXAMPLE: &'static str = "write { on = [\"NXDOMAIN\"], upstreams = [\"10.96.0.10\"] }";
 
-impl Kind for NextEntry {
-    type Value = WrittenNext;
-
-    fn read(&self, node: &Node<'_>) -> Result<WrittenNext, Fault> {
-        const EXAMPLE: &str = "write { on = [\"NXDOMAIN\"], upstreams = [\"10.96.0.10\"] }";
-        let Some(table) = node.get_ref().as_table() else {
-            return Err(mistyped(node, "a table", EXAMPLE));
-        };
-        let mut names = Names::default();
-        let mut next = WrittenNext::default();
-        keys::next(&mut next, &mut names)?;
-        file::refuse_unknown(table, "an entry", &names.0)?;
-        keys::next(&mut next, &mut Reader { table, path: "zone.next", places: &mut Places::new() })?;
-        if next.on.is_empty() || next.upstreams.is_empty() {
-            return Err(Fault::at(node.span(), Wrong::new("an entry needs `on` and `upstreams`", EXAMPLE)));
-        }
-        if next.upstreams.iter().any(WrittenTarget::is_service) {
-            let wrong = Wrong::new("a svc:// upstream in `next`", "put it into the zone's own upstreams");
-            return Err(Fault::at(node.span(), wrong));
-        }
-        Ok(next)
+    fn keys(&mut self, keys: &mut impl Keys) -> Result<(), Fault> {
+        keys::next(self, keys)
     }
 
-    fn write(&self, value: &WrittenNext) -> String {
-        Inline::of(|keys| keys::next(&mut value.clone(), keys))
+    fn finish(self) -> Result<Self, Wrong> {
+        if self.on.is_empty() || self.upstreams.is_empty() {
+            return Err(Wrong::new("an entry needs `on` and `upstreams`", Self::EXAMPLE));
+        }
+        if self.upstreams.iter().any(WrittenTarget::is_service) {
+            return Err(Wrong::new("a svc:// upstream in `next`", "put it into the zone's own upstreams"));
+        }
+        Ok(self)
+    }
+
+    fn of(next: &Self) -> Self {
+        next.clone()
     }
 }

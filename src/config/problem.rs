@@ -9,6 +9,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::local::Refused;
+
 /// Source lines longer than this are not shown again below a message.
 const EXCERPT: usize = 160;
 
@@ -62,6 +64,12 @@ impl fmt::Display for Wrong {
 }
 
 impl std::error::Error for Wrong {}
+
+impl From<Refused> for Wrong {
+    fn from(refused: Refused) -> Self {
+        Self::new(refused.what, refused.hint)
+    }
+}
 
 /// A foreign word as it may be shown in one line of a terminal or a log.
 pub fn shown(word: &str) -> String {

@@ -157,7 +157,7 @@ fn zones(zones: &[WrittenZone], addresses: &[SocketAddr]) -> Result<(), Broken> 
 fn own_rules(place: &str, zone: &WrittenZone, addresses: &[SocketAddr]) -> Result<(), Broken> {
     let refused = |key: &str, refused: Refused| Broken {
         keys: vec![format!("{place}.{key}"), place.to_owned()],
-        wrong: Wrong::new(refused.what, refused.hint),
+        wrong: refused.into(),
     };
     zone.local.check().map_err(|r| refused("template", r))?;
     let listen = if zone.listen.is_empty() { addresses } else { &zone.listen };
