@@ -3,6 +3,14 @@
 //! This is the one list of them. Reading a file, printing a configuration and knowing which names there are
 //! all walk through it, each with another [`Keys`]; so they cannot come apart.
 
+mod elements;
+mod words;
+
+pub(super) use elements::{dns64, hosts, http_listener, log, next, template};
+pub use words::{CLASSES, parse_firewall, parse_link, parse_log_format};
+use words::{FIREWALLS, FORMATS, LEVELS, LINKS, POLICIES, RCODES, TRANSPORTS};
+
+use super::Config;
 use super::address;
 use super::element::Table;
 use super::http::WrittenListener;
@@ -16,15 +24,13 @@ use super::next::WrittenNext;
 use super::problem::{Fault, Wrong};
 use super::target::WrittenTarget;
 use super::zone::WrittenZone;
-use super::{Config, HttpPath, LogFormat, LogLevel};
 use crate::cache::{prefetch, ttl};
 use crate::limit::Limit;
-use crate::local::hosts::{HOSTS_RELOAD, HOSTS_TTL};
 use crate::local::rewrite::REWRITES;
-use crate::local::{self, Dns64, template};
-use crate::node::{self, FirewallKind, LinkKind};
-use crate::resolve::log::Class;
-use crate::upstream::{Asking, Policy, Transport};
+use crate::local::template::TEMPLATES;
+use crate::local::{self, Dns64};
+use crate::node;
+use crate::upstream::Asking;
 use crate::{cache, listen, resolve, upstream};
 
 /// Addresses that we answer on. Each costs every worker a UDP and a TCP socket.
@@ -37,66 +43,10 @@ pub const UPSTREAMS: Limit<usize> = Limit::new(1, 1, 32);
 const ZONE_UPSTREAMS: Limit<usize> = Limit::new(0, 1, UPSTREAMS.max);
 /// Lists of upstreams that follow those of a zone. All share the time of one question.
 pub const NEXT: Limit<usize> = Limit::new(0, 0, 8);
-/// Names that a rule is for. A network that is no whole number of labels is many reverse zones.
-const NAMES: Limit<usize> = Limit::new(0, 1, 4096);
-/// Entries of `hosts` that stand in the configuration itself.
-const HOSTS_INLINE: Limit<usize> = Limit::new(0, 0, 100_000);
 /// Addresses that serve HTTP.
 pub const HTTP_LISTENERS: Limit<usize> = Limit::new(0, 0, 16);
 /// Bytes of the texts that go into one TXT character-string (RFC 1035 section 3.3.14).
 pub const TXT: Limit<usize> = Limit::new(0, 0, 255);
-
-const TRANSPORTS: &[(&str, Option<Transport>)] =
-    &[("auto", None), ("tcp", Some(Transport::Tcp)), ("udp", Some(Transport::Udp))];
-const POLICIES: &[(&str, Policy)] = &[
-    ("ordered", Policy::Ordered),
-    ("round-robin", Policy::RoundRobin),
-    ("least-outstanding", Policy::LeastOutstanding),
-    ("random", Policy::Random),
-];
-/// What may lead on to the next upstreams: an answer without records, or one of the codes above.
-const LEADING_ON: &[(&str, u8)] = &[
-    ("NODATA", 0),
-    ("FORMERR", 1),
-    ("SERVFAIL", 2),
-    ("NXDOMAIN", 3),
-    ("NOTIMP", 4),
-    ("REFUSED", 5),
-    ("YXDOMAIN", 6),
-    ("YXRRSET", 7),
-    ("NXRRSET", 8),
-    ("NOTAUTH", 9),
-    ("NOTZONE", 10),
-];
-/// Response codes that say that there is no data, or none here (RFC 1035 section 4.1.1, RFC 2136 section 2.2).
-const RCODES: &[(&str, u8)] = LEADING_ON.split_at(1).1;
-const PATHS: &[(&str, HttpPath)] =
-    &[("/metrics", HttpPath::Metrics), ("/health", HttpPath::Health), ("/ready", HttpPath::Ready)];
-const LINKS: &[(&str, LinkKind)] = &[
-    ("auto", LinkKind::Auto),
-    ("dummy", LinkKind::Dummy),
-    ("bridge", LinkKind::Bridge),
-    ("tun", LinkKind::Tun),
-    ("lo", LinkKind::Loopback),
-    ("none", LinkKind::None),
-];
-const FIREWALLS: &[(&str, FirewallKind)] = &[
-    ("auto", FirewallKind::Auto),
-    ("nftables", FirewallKind::Nftables),
-    ("iptables", FirewallKind::Iptables),
-    ("none", FirewallKind::None),
-];
-/// Classes of answers in the log of queries.
-pub const CLASSES: &[(&str, Class)] =
-    &[("all", Class::All), ("success", Class::Success), ("denial", Class::Denial), ("error", Class::Error)];
-const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
-const LEVELS: &[(&str, LogLevel)] = &[
-    ("error", LogLevel::Error),
-    ("warn", LogLevel::Warn),
-    ("info", LogLevel::Info),
-    ("debug", LogLevel::Debug),
-    ("trace", LogLevel::Trace),
-];
 
 /// What is done with each key.
 pub(super) trait Keys {
@@ -262,96 +212,14 @@ fn asking(a: &mut Asking, keys: &mut impl Keys) -> Result<(), Fault> {
     keys.key("try_timeout", &Auto(Time(upstream::TRY)), &mut t.try_timeout)
 }
 
-/// Texts of one element: patterns, records, names.
-const TEXTS: Limit<usize> = template::TEMPLATE_PARTS;
-
 fn local(l: &mut local::Settings, keys: &mut impl Keys) -> Result<(), Fault> {
     let rewrite = Written::by("write it like \"name exact a.example b.example\"", rules::parse_rewrite);
     keys.key("ends_here", &Switch, &mut l.ends_here)?;
     keys.key("rewrite", &Series(rewrite, REWRITES), &mut l.rewrites)?;
-    keys.key("template", &Series(Table::<WrittenTemplate>::KIND, template::TEMPLATES), &mut l.templates)?;
+    keys.key("template", &Series(Table::<WrittenTemplate>::KIND, TEMPLATES), &mut l.templates)?;
     keys.key("records", &RecordLines, &mut l.records)?;
     keys.key("hosts", &Off(Table::<WrittenHosts>::KIND), &mut l.hosts)?;
     keys.key("dns64", &Off(Table::<Dns64>::KIND), &mut l.dns64)
-}
-
-/// Any text.
-fn text() -> Written<String> {
-    Written::by("put it in quotes", |text| Ok(text.to_owned()))
-}
-
-/// Walks through the keys of an element of `template`.
-pub(super) fn template(t: &mut WrittenTemplate, keys: &mut impl Keys) -> Result<(), Fault> {
-    let [answer, authority, additional] = &mut t.sections;
-    keys.key("class", &text(), &mut t.class)?;
-    keys.key("type", &text(), &mut t.rtype)?;
-    keys.key("zones", &Series(text(), NAMES), &mut t.zones)?;
-    keys.key("match", &Series(text(), TEXTS), &mut t.patterns)?;
-    keys.key("answer", &Series(text(), TEXTS), answer)?;
-    keys.key("authority", &Series(text(), TEXTS), authority)?;
-    keys.key("additional", &Series(text(), TEXTS), additional)?;
-    keys.key("rcode", &text(), &mut t.rcode)?;
-    keys.key("error", &text(), &mut t.error)?;
-    keys.key("fallthrough", &Series(text(), NAMES), &mut t.fallthrough)
-}
-
-/// Walks through the keys of `hosts`.
-pub(super) fn hosts(h: &mut WrittenHosts, keys: &mut impl Keys) -> Result<(), Fault> {
-    keys.key("zones", &Series(text(), NAMES), &mut h.zones)?;
-    keys.key("file", &text(), &mut h.file)?;
-    keys.key("reload", &Time(HOSTS_RELOAD), &mut h.reload)?;
-    keys.key("entries", &Series(text(), HOSTS_INLINE), &mut h.entries)?;
-    keys.key("ttl", &Count(HOSTS_TTL), &mut h.ttl)?;
-    keys.key("reverse", &Switch, &mut h.reverse)?;
-    keys.key("fallthrough", &Series(text(), NAMES), &mut h.fallthrough)
-}
-
-/// Walks through the keys of an element of `log`.
-pub(super) fn log(l: &mut WrittenLog, keys: &mut impl Keys) -> Result<(), Fault> {
-    keys.key("names", &Series(text(), NAMES), &mut l.names)?;
-    keys.key("format", &text(), &mut l.format)?;
-    keys.key("classes", &List(Word(CLASSES), Limit::new(1, 1, CLASSES.len())), &mut l.classes)
-}
-
-/// Walks through the keys of `dns64`.
-pub(super) fn dns64(d: &mut Dns64, keys: &mut impl Keys) -> Result<(), Fault> {
-    let prefix = Written::by("write it like \"64:ff9b::/96\"", rules::parse_prefix);
-    keys.key("prefix", &prefix, &mut d.prefix)?;
-    keys.key("allow_ipv4", &Switch, &mut d.allow_ipv4)?;
-    keys.key("translate_all", &Switch, &mut d.translate_all)
-}
-
-/// Walks through the keys of an element of `next`.
-pub(super) fn next(n: &mut WrittenNext, keys: &mut impl Keys) -> Result<(), Fault> {
-    let target = Written::<WrittenTarget>::like("write it like \"tcp://10.96.0.10\"");
-    keys.key("on", &List(Word(LEADING_ON), Limit::new(1, 1, LEADING_ON.len())), &mut n.on)?;
-    keys.key("upstreams", &List(target, UPSTREAMS), &mut n.upstreams)
-}
-
-/// Walks through the keys of an element of `http.serve`.
-pub(super) fn http_listener(l: &mut WrittenListener, keys: &mut impl Keys) -> Result<(), Fault> {
-    keys.key("address", &Needed(Address), &mut l.address)?;
-    keys.key("paths", &List(Word(PATHS), Limit::new(1, PATHS.len(), PATHS.len())), &mut l.paths)
-}
-
-/// Reads what `--link` says.
-pub fn parse_link(text: &str) -> Result<LinkKind, Wrong> {
-    word("kind of link", text, LINKS)
-}
-
-/// Reads what `--firewall` says.
-pub fn parse_firewall(text: &str) -> Result<FirewallKind, Wrong> {
-    word("packet filter", text, FIREWALLS)
-}
-
-/// Reads what `-log` says.
-pub fn parse_log_format(text: &str) -> Result<LogFormat, Wrong> {
-    word("log format", text, FORMATS)
-}
-
-fn word<T: Copy>(what: &'static str, text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
-    let known = words.iter().find(|(word, _)| *word == text).map(|&(_, value)| value);
-    known.ok_or_else(|| Wrong::unknown(what, text, words.iter().map(|(word, _)| *word)))
 }
 
 /// Reads what `--cache-size` says.
