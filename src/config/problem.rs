@@ -144,7 +144,6 @@ pub(super) enum Place {
     /// These bytes of the one text in TOML.
     Toml(Range<usize>),
     /// A word of a Corefile, or of a file that it imports.
-    #[allow(dead_code, reason = "made where Corefiles are read")]
     Corefile(Spot),
 }
 

@@ -1,38 +1,23 @@
 //! A Corefile as it is: its blocks, its plugins, and what is read again when it changes.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::client::query;
+use crate::client::{Udp, query};
 use crate::program::{Program, free_port, wait_for};
 use crate::support::message::*;
-use crate::support::scripted::{Action, Order, Scripted};
-
-/// A server all of whose names have this address.
-fn answering(last: u8) -> Scripted {
-    Scripted::start(Order::AtOnce, move |query| {
-        let question = question(&query.name, query.rtype);
-        let answer = record(QNAME, 1, 300, &[192, 0, 2, last]);
-        vec![Action::Message(message(word(&query.message, 0), REPLY, &question, [&[answer], &[], &[]]))]
-    })
-}
+use crate::support::scripted::Scripted;
 
 /// What is heard when `name` is asked for there: the response code, the TTL and the last byte of the address.
 fn heard(at: SocketAddr, name: &str) -> (u16, Option<(u32, u8)>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(at).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    socket.send(&query(7, name, 1)).unwrap();
-    let mut reply = [0; 512];
-    let len = socket.recv(&mut reply).unwrap();
-    let reply = &reply[..len];
-    let answer = records(reply).first().map(|(_, ttl, data)| (*ttl, data[data.len() - 1]));
-    (rcode(reply), answer)
+    let reply = Udp::to(at).ask(&query(7, name, 1));
+    let answer = records(&reply).first().map(|(_, ttl, data)| (*ttl, data[data.len() - 1]));
+    (rcode(&reply), answer)
 }
 
 #[test]
 fn blocks_answer_as_their_plugins_say() {
-    let [cluster, outside] = [1, 2].map(answering);
+    let [cluster, outside] = [1, 2].map(Scripted::with_address);
     let (port, http) = (free_port(), free_port());
     let at = SocketAddr::from(([127, 0, 0, 1], port));
     let text = |rest: &str| {

@@ -1,37 +1,21 @@
 //! Zones that answer on some addresses only: the same name is another one for whoever asks elsewhere.
 
-use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use crate::client::query;
+use crate::client::{Udp, query};
 use crate::program::{Program, free_port};
 use crate::support::message::*;
-use crate::support::scripted::{Action, Order, Scripted};
-
-/// A server all of whose names have this address.
-fn answering(last: u8) -> Scripted {
-    Scripted::start(Order::AtOnce, move |query| {
-        let question = question(&query.name, query.rtype);
-        let answer = record(QNAME, 1, 300, &[192, 0, 2, last]);
-        vec![Action::Message(message(word(&query.message, 0), REPLY, &question, [&[answer], &[], &[]]))]
-    })
-}
+use crate::support::scripted::Scripted;
 
 /// What is heard when `name` is asked for there: the response code, and the last byte of the address.
 fn heard(at: SocketAddr, name: &str) -> (u16, Option<u8>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(at).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    socket.send(&query(7, name, 1)).unwrap();
-    let mut reply = [0; 512];
-    let len = socket.recv(&mut reply).unwrap();
-    let reply = &reply[..len];
-    (rcode(reply), (rcode(reply) == 0).then(|| reply[len - 1]))
+    let reply = Udp::to(at).ask(&query(7, name, 1));
+    (rcode(&reply), (rcode(&reply) == 0).then(|| reply[reply.len() - 1]))
 }
 
 #[test]
 fn a_name_is_another_one_on_another_address_also_from_the_cache() {
-    let [one, two, rest] = [1, 2, 3].map(answering);
+    let [one, two, rest] = [1, 2, 3].map(Scripted::with_address);
     let port = free_port();
     let [first, second] = [1, 2].map(|last| SocketAddr::from(([127, 0, 0, last], port)));
     let config = format!(

@@ -17,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
+use super::message::{self, QNAME, REPLY, record, word};
+
 /// What a script sees of a query.
 #[derive(Clone, Debug)]
 pub struct Query {
@@ -100,6 +102,20 @@ impl Scripted {
     /// Starts at a free port of 127.0.0.1.
     pub fn start(order: Order, script: impl Fn(&Query) -> Vec<Action> + Send + Sync + 'static) -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap(), order, script)
+    }
+
+    /// Starts one all of whose names have the address 192.0.2.`last`.
+    pub fn with_address(last: u8) -> Self {
+        Self::start(Order::AtOnce, move |query| {
+            let answer = record(QNAME, 1, 300, &[192, 0, 2, last]);
+            let question = message::question(&query.name, query.rtype);
+            vec![Action::Message(message::message(
+                word(&query.message, 0),
+                REPLY,
+                &question,
+                [&[answer], &[], &[]],
+            ))]
+        })
     }
 
     /// Starts at this address.
