@@ -1,19 +1,22 @@
 //! From a configuration to a snapshot: zones with their identities, servers, and the counters that outlive a
 //! reload.
 
+mod whom;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+
+use whom::{Whom, probes};
 
 use super::rules::Rules;
-use crate::config::{Config, Problem, Service, Target, ZoneConfig, ZoneKey, resolv_conf};
+use crate::config::{Config, Problem, Service, ZoneConfig, ZoneKey};
 use crate::local;
 use crate::node::rules::UPSTREAM_MARK;
 use crate::resolve::counters::{Blocks, ServiceCounters};
 use crate::resolve::log::Log;
-use crate::resolve::zones::{LoopProbe, Next, ServerEntry};
+use crate::resolve::zones::{Next, ServerEntry};
 use crate::resolve::{Snapshot, Zone};
 use crate::telemetry::queries::Queries;
 use crate::upstream::outage::Outage;
@@ -61,19 +64,6 @@ type Asks = (Vec<Server>, Vec<Service>, Vec<(Vec<u8>, Vec<Server>)>);
 struct KnownServer {
     counters: Vec<Arc<upstream::Counters>>,
     outage: Arc<Outage>,
-}
-
-/// Whom a zone asks.
-struct Whom<'c> {
-    zone: &'c ZoneConfig,
-    /// Those that it names, and those of its resolv.conf files, in the order written.
-    servers: Vec<Server>,
-    /// Whom it asks next, and on which response codes.
-    next: Vec<(Vec<u8>, Vec<Server>)>,
-    /// Its services.
-    services: Vec<Service>,
-    /// The addresses of these that are known.
-    pods: Vec<Server>,
 }
 
 impl Registry {
@@ -170,36 +160,6 @@ impl Registry {
         self.services.get(&(zone.clone(), service.clone())).map_or(&[], Vec::as_slice)
     }
 
-    /// Whom a zone asks: each server once, without those that loop.
-    fn whom<'c>(&self, zone: &'c ZoneConfig) -> Result<Whom<'c>, Problem> {
-        let mut whom =
-            Whom { zone, servers: Vec::new(), next: Vec::new(), services: Vec::new(), pods: Vec::new() };
-        for next in &zone.next {
-            let servers = next.upstreams.iter().map(servers).collect::<Result<Vec<_>, _>>()?;
-            whom.next.push((next.on.clone(), servers.concat()));
-        }
-        for target in &zone.upstreams {
-            whom.servers.extend(servers(target)?);
-            if let Target::Service(service) = target {
-                let Service { port, transport, .. } = *service;
-                let addresses = self.known(&zone.key(), service).iter();
-                let address = |&ip| SocketAddr::new(ip, port);
-                whom.pods.extend(addresses.map(|ip| Server { address: address(ip), transport }));
-                whom.services.push(service.clone());
-            }
-        }
-        let next = whom.next.iter_mut().map(|(_, servers)| servers);
-        for servers in [&mut whom.servers, &mut whom.pods].into_iter().chain(next) {
-            let mut seen = Vec::new();
-            servers.retain(|s| {
-                let new = !seen.contains(s) && !self.looping.contains(s);
-                seen.push(*s);
-                new
-            });
-        }
-        Ok(whom)
-    }
-
     fn zone(&mut self, whom: Whom<'_>, all: &[Server]) -> Zone {
         let Whom { zone, servers, next, services, pods } = whom;
         let places =
@@ -282,167 +242,5 @@ fn rules_for(zone: &ZoneConfig, listeners: impl Iterator<Item = SocketAddr> + Cl
     zone.local.for_clients(v4, v6).unwrap_or_else(|_| zone.local.clone())
 }
 
-impl Whom<'_> {
-    fn everybody(&self) -> impl Iterator<Item = Server> {
-        let next = self.next.iter().flat_map(|(_, servers)| servers);
-        self.servers.iter().chain(&self.pods).chain(next).copied()
-    }
-}
-
-/// The servers that a target names: one, those of its file, or, for a service, none yet.
-fn servers(target: &Target) -> Result<Vec<Server>, Problem> {
-    match target {
-        Target::Server(server) => Ok(vec![*server]),
-        Target::ResolvConf(path, transport) => {
-            let addresses = resolv_conf::read(path)?.into_iter();
-            Ok(addresses.map(|address| Server { address, transport: *transport }).collect())
-        }
-        Target::Service(_) => Ok(Vec::new()),
-    }
-}
-
-/// One random name a server, in a zone that it serves: `HEX.sidestep-loop.ZONE`.
-fn probes(zones: &[Whom<'_>]) -> Vec<LoopProbe> {
-    let mut probes: Vec<LoopProbe> = Vec::new();
-    for whom in zones {
-        for server in whom.everybody() {
-            if probes.iter().all(|p| p.server != server) {
-                let token = format!("{:016x}", rand::random::<u64>());
-                let name = [b"\x10", token.as_bytes(), b"\x0dsidestep-loop", &whom.zone.name].concat();
-                // A zone's name of almost 255 bytes has no room for a probe.
-                if name.len() <= crate::wire::name::MAX {
-                    probes.push(LoopProbe { name: name.into(), server, seen: AtomicBool::new(false) });
-                }
-            }
-        }
-    }
-    probes
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::resolve::ZoneCounters;
-
-    const TEXT: &str = "[[zone]]\nname = \"cluster.local\"\n\
-        upstreams = [\"tcp://192.0.2.1\", \"svc://dns.cluster.local:5353\"]\n\
-        [[zone]]\nname = \".\"\nupstreams = [\"udp://192.0.2.9\"]\n";
-
-    fn service(config: &Config) -> (ZoneKey, &Service) {
-        let zone = &config.zones[0];
-        match &zone.upstreams[1] {
-            Target::Service(service) => (zone.key(), service),
-            other => panic!("{other:?} is no service"),
-        }
-    }
-
-    fn pod(last: u8) -> IpAddr {
-        IpAddr::from([10, 244, 0, last])
-    }
-
-    fn texts(addresses: &[SocketAddr]) -> Vec<String> {
-        addresses.iter().map(SocketAddr::to_string).collect()
-    }
-
-    const NAME: &[u8] = b"\x03www\x07cluster\x05local\0";
-
-    #[test]
-    fn the_addresses_of_a_service_come_and_go_under_the_same_identity() {
-        let config = Config::parse(TEXT, "test").unwrap();
-        let (zone, service) = service(&config);
-        let mut registry = Registry::new(1, &config.listen.addresses);
-        let before = registry.snapshot(&config).unwrap();
-        assert_eq!(texts(&before.asked_for(0, NAME).servers), ["192.0.2.1:53"]);
-        assert_eq!(before.asked_for(0, NAME).pods, []);
-        assert!(registry.learn(&zone, service, vec![pod(2), pod(3)]));
-        assert!(!registry.learn(&zone, service, vec![pod(2), pod(3)]), "no news");
-        let after = registry.snapshot(&config).unwrap();
-        assert_eq!(texts(&after.asked_for(0, NAME).pods), ["10.244.0.2:5353", "10.244.0.3:5353"]);
-        assert_eq!(texts(&after.asked_for(0, NAME).servers), ["192.0.2.1:53"]);
-        let other = after.asked_for(0, b"\x04test\0");
-        assert_eq!((other.pods.len(), texts(&other.servers)), (0, vec!["192.0.2.9:53".to_owned()]));
-        assert_eq!(before.zones[0].id, after.zones[0].id, "what was cached stays true");
-        let [first, reserve] = after.ranks(&after.zones[0]);
-        assert_eq!((first.len(), reserve.len()), (2, 1));
-        assert_eq!(after.zones[0].services.addresses.get(), 2);
-    }
-
-    #[test]
-    fn another_service_is_another_zone_and_the_old_addresses_are_forgotten() {
-        let config = Config::parse(TEXT, "test").unwrap();
-        let (zone, service) = service(&config);
-        let mut registry = Registry::new(1, &config.listen.addresses);
-        registry.learn(&zone, service, vec![pod(2)]);
-        let before = registry.snapshot(&config).unwrap();
-        let other = Config::parse(&TEXT.replace("svc://dns", "svc://dns2"), "test").unwrap();
-        let after = registry.snapshot(&other).unwrap();
-        assert_ne!(before.zones[0].id, after.zones[0].id);
-        assert_eq!(before.zones[1].id, after.zones[1].id);
-        assert_eq!(after.asked_for(0, NAME).pods, []);
-        assert_eq!(registry.known(&zone, service), &[] as &[IpAddr]);
-    }
-
-    #[test]
-    fn only_addresses_of_services_are_marked_and_only_when_told_so() {
-        let config = Config::parse(TEXT, "test").unwrap();
-        let (zone, service) = service(&config);
-        let mut registry = Registry::new(1, &config.listen.addresses);
-        registry.learn(&zone, service, vec![pod(2)]);
-        let mut marks = |untracked| {
-            registry.untracked = untracked;
-            let snapshot = registry.snapshot(&config).unwrap();
-            let marked = snapshot.servers.iter().filter(|s| s.mark == Some(UPSTREAM_MARK));
-            marked.map(|s| s.server.to_string()).collect::<Vec<_>>()
-        };
-        assert_eq!(marks(false), [""; 0]);
-        assert_eq!(marks(true), ["tcp://10.244.0.2:5353"]);
-        assert_eq!(marks(false), [""; 0]);
-    }
-
-    #[test]
-    fn who_asked_a_zone_of_its_own_does_not_hear_another_one_when_that_is_gone() {
-        let zone = |address: &str| format!("[[zone]]\nname = \".\"\n{address}upstreams = [\"192.0.2.9\"]\n");
-        let of = |addresses: &str, zones: &[&str]| {
-            let zones: String = zones.iter().map(|address| zone(address)).collect();
-            Config::parse(&format!("[listen]\naddresses = [{addresses}]\n{zones}"), "test").unwrap()
-        };
-        let [a, b] = [1, 2].map(|last| format!("\"127.0.0.{last}:5300\""));
-        let [at_a, at_b] = [&a, &b].map(|address| format!("listen = [{address}]\n"));
-        let views = of(&format!("{a}, {b}"), &[&at_a, &at_b]);
-        let mut registry = Registry::new(1, &views.listen.addresses);
-        let mut listeners = |config: &Config| -> Vec<Vec<usize>> {
-            let snapshot = registry.snapshot(config).unwrap();
-            snapshot.zones.into_iter().map(|zone| zone.listeners).collect()
-        };
-        assert_eq!(listeners(&views), [[0], [1]]);
-        let one = of(&a, &[""]);
-        assert_eq!(listeners(&one), [[0]], "nobody hears at the second what is meant for the first");
-        assert_eq!(listeners(&one), [[0]], "nor later");
-        assert_eq!(listeners(&of(&format!("{a}, {b}"), &[""])), [[0, 1]], "unless it is named again");
-        assert_eq!(listeners(&of(&b, &[""])), [[0, 1]], "who had no zone of its own keeps what all have");
-    }
-    #[test]
-    fn what_was_counted_is_kept_for_as_long_as_the_zone_is_there() {
-        let of = |addresses: &str, zone: &str| {
-            let zone = format!("[[zone]]\nname = \".\"\n{zone}upstreams = [\"192.0.2.9\"]\n");
-            Config::parse(&format!("[listen]\naddresses = [{addresses}]\n{zone}"), "test").unwrap()
-        };
-        let [a, b] = [1, 2].map(|last| format!("\"127.0.0.{last}:5300\""));
-        let both = of(&format!("{a}, {b}"), "");
-        let mut registry = Registry::new(2, &both.listen.addresses);
-        let mut counters =
-            |config: &Config| Arc::clone(&registry.snapshot(config).unwrap().zones[0].counters);
-        let misses =
-            |blocks: Vec<Arc<ZoneCounters>>| blocks.iter().map(|block| block.misses.get()).sum::<u64>();
-        let before = counters(&both);
-        assert_eq!(before.all().len(), 0, "nobody has asked yet");
-        for (worker, listener, n) in [(0, 1, 1), (1, 1, 2), (1, 0, 4)] {
-            before.of(worker, listener).misses.add(n);
-        }
-        let after = counters(&of(&a, ""));
-        let sums = [after.at(0), after.at(1), after.at(2), after.all()].map(misses);
-        assert_eq!(sums, [4, 3, 0, 7], "also where it no longer answers");
-        assert_eq!(misses(counters(&of(&a, &format!("listen = [{a}]\n"))).all()), 0, "another zone");
-        assert_eq!(misses(counters(&both).all()), 0, "a new one");
-    }
-}
+mod tests;

@@ -1,0 +1,91 @@
+//! Whom a zone asks, in a configuration and as far as services' addresses are known; and the probes for loops.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+
+use super::Registry;
+use crate::config::{Problem, Service, Target, ZoneConfig, resolv_conf};
+use crate::resolve::zones::LoopProbe;
+use crate::upstream::Server;
+
+/// Whom a zone asks.
+pub(super) struct Whom<'c> {
+    pub zone: &'c ZoneConfig,
+    /// Those that it names, and those of its resolv.conf files, in the order written.
+    pub servers: Vec<Server>,
+    /// Whom it asks next, and on which response codes.
+    pub next: Vec<(Vec<u8>, Vec<Server>)>,
+    /// Its services.
+    pub services: Vec<Service>,
+    /// The addresses of these that are known.
+    pub pods: Vec<Server>,
+}
+
+impl Whom<'_> {
+    pub fn everybody(&self) -> impl Iterator<Item = Server> {
+        let next = self.next.iter().flat_map(|(_, servers)| servers);
+        self.servers.iter().chain(&self.pods).chain(next).copied()
+    }
+}
+
+impl Registry {
+    /// Whom a zone asks: each server once, without those that loop.
+    pub(super) fn whom<'c>(&self, zone: &'c ZoneConfig) -> Result<Whom<'c>, Problem> {
+        let mut whom =
+            Whom { zone, servers: Vec::new(), next: Vec::new(), services: Vec::new(), pods: Vec::new() };
+        for next in &zone.next {
+            let servers = next.upstreams.iter().map(servers).collect::<Result<Vec<_>, _>>()?;
+            whom.next.push((next.on.clone(), servers.concat()));
+        }
+        for target in &zone.upstreams {
+            whom.servers.extend(servers(target)?);
+            if let Target::Service(service) = target {
+                let Service { port, transport, .. } = *service;
+                let addresses = self.known(&zone.key(), service).iter();
+                let address = |&ip| SocketAddr::new(ip, port);
+                whom.pods.extend(addresses.map(|ip| Server { address: address(ip), transport }));
+                whom.services.push(service.clone());
+            }
+        }
+        let next = whom.next.iter_mut().map(|(_, servers)| servers);
+        for servers in [&mut whom.servers, &mut whom.pods].into_iter().chain(next) {
+            let mut seen = Vec::new();
+            servers.retain(|s| {
+                let new = !seen.contains(s) && !self.looping.contains(s);
+                seen.push(*s);
+                new
+            });
+        }
+        Ok(whom)
+    }
+}
+
+/// The servers that a target names: one, those of its file, or, for a service, none yet.
+fn servers(target: &Target) -> Result<Vec<Server>, Problem> {
+    match target {
+        Target::Server(server) => Ok(vec![*server]),
+        Target::ResolvConf(path, transport) => {
+            let addresses = resolv_conf::read(path)?.into_iter();
+            Ok(addresses.map(|address| Server { address, transport: *transport }).collect())
+        }
+        Target::Service(_) => Ok(Vec::new()),
+    }
+}
+
+/// One random name a server, in a zone that it serves: `HEX.sidestep-loop.ZONE`.
+pub(super) fn probes(zones: &[Whom<'_>]) -> Vec<LoopProbe> {
+    let mut probes: Vec<LoopProbe> = Vec::new();
+    for whom in zones {
+        for server in whom.everybody() {
+            if probes.iter().all(|p| p.server != server) {
+                let token = format!("{:016x}", rand::random::<u64>());
+                let name = [b"\x10", token.as_bytes(), b"\x0dsidestep-loop", &whom.zone.name].concat();
+                // A zone's name of almost 255 bytes has no room for a probe.
+                if name.len() <= crate::wire::name::MAX {
+                    probes.push(LoopProbe { name: name.into(), server, seen: AtomicBool::new(false) });
+                }
+            }
+        }
+    }
+    probes
+}
