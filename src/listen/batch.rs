@@ -16,6 +16,8 @@ use crate::limit::Limit;
 
 /// Datagrams per system call.
 pub const BATCH: Limit<usize> = Limit::new(1, 64, 1024);
+/// Datagrams asked for at least: a call prepares room for as many as it asks for, however few come.
+const LEAST: usize = 8;
 /// Bytes of a query that are looked at; a longer one is malformed to us. Queries are some 40 bytes, padded
 /// ones (RFC 8467) 128, and a question without its options fits 290.
 pub const QUERY_SIZE: usize = 1536;
@@ -39,6 +41,8 @@ pub struct Peer {
 /// The buffers of one socket's batches.
 pub struct Batch {
     capacity: usize,
+    /// How many datagrams the next call asks for: more when all came, fewer when few did.
+    wanted: usize,
     queries: Vec<[u8; QUERY_SIZE]>,
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
@@ -68,6 +72,7 @@ impl Batch {
         };
         Self {
             capacity,
+            wanted: LEAST.min(capacity),
             queries: vec![[0; QUERY_SIZE]; capacity],
             names: vec![name; capacity],
             controls: vec![Control([0; 64]); capacity],
@@ -81,16 +86,17 @@ impl Batch {
         }
     }
 
-    /// Receives what is there, without waiting, and forgets the batch before. Returns how many datagrams came.
+    /// Receives what is there, without waiting, and forgets the batch before. Returns how many datagrams came, and
+    /// whether there may be more: otherwise the socket was empty.
     ///
     /// # Errors
     /// `WouldBlock` when nothing is there; otherwise what the kernel said.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<(usize, bool)> {
         self.received = 0;
         self.used = 0;
         self.queued.clear();
         let parts = Pointers::of(self);
-        for (i, message) in self.incoming.iter_mut().enumerate() {
+        for (i, message) in self.incoming[..self.wanted].iter_mut().enumerate() {
             let header = &mut message.msg_hdr;
             // "The caller should set this field to the buffer's size before the call": recv(2).
             header.msg_name = parts.name(i).cast();
@@ -100,26 +106,27 @@ impl Batch {
             header.msg_control = parts.control(i).cast();
             header.msg_controllen = mem::size_of::<Control>() as _;
         }
-        // SAFETY: `incoming` holds `capacity` headers, and each points at a name, one vector, one query buffer
+        // SAFETY: `incoming` holds at least `wanted` headers that were filled in above, and each points at a name, one vector, one query buffer
         // and one control buffer of the stated sizes, all owned by `self`, which is borrowed for the call. No
         // timeout is passed (its documented bug is that it is checked only after each datagram).
         let n = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 self.incoming.as_mut_ptr(),
-                self.capacity as u32,
+                self.wanted as u32,
                 libc::MSG_DONTWAIT as _,
                 ptr::null_mut(),
             )
         };
         // A negative number is the error; the number of datagrams otherwise.
         self.received = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
-        Ok(self.received)
-    }
-
-    /// How many datagrams fit in one call: fewer than this received means that the socket was empty.
-    pub fn capacity(&self) -> usize {
-        self.capacity
+        let more = self.received == self.wanted;
+        if more {
+            self.wanted = (self.wanted * 2).min(self.capacity);
+        } else if self.received < self.wanted / 4 {
+            self.wanted = (self.wanted / 2).max(LEAST.min(self.capacity));
+        }
+        Ok((self.received, more))
     }
 
     /// Datagram `i` of the last [`receive`](Self::receive), cut at [`QUERY_SIZE`].
@@ -396,7 +403,7 @@ mod tests {
         client.send(b"one").unwrap();
         client.send(b"two").unwrap();
         let mut batch = Batch::new(8);
-        assert_eq!(batch.receive(server.as_fd()).unwrap(), 2);
+        assert_eq!(batch.receive(server.as_fd()).unwrap(), (2, false));
         assert_eq!((batch.query(0), batch.query(1)), (&b"one"[..], &b"two"[..]));
         for i in 0..2 {
             let (query, room) = batch.query_and_room(i);
@@ -437,7 +444,7 @@ mod tests {
         client.send_to(&[7; QUERY_SIZE + 1], server.local_addr().unwrap()).unwrap();
         client.send_to(&[8; QUERY_SIZE], server.local_addr().unwrap()).unwrap();
         let mut batch = Batch::new(2);
-        assert_eq!(batch.receive(server.as_fd()).unwrap(), 2);
+        assert_eq!(batch.receive(server.as_fd()).unwrap(), (2, true));
         assert_eq!((batch.query(0).len(), batch.query(1).len()), (QUERY_SIZE, QUERY_SIZE));
     }
 }

@@ -71,19 +71,19 @@ impl Listener {
 
     /// One batch. Returns whether the socket may hold more.
     pub fn receive(&mut self) -> bool {
-        let mut received = 0;
+        let (mut received, mut more) = (0, false);
         let socket = &self.socket;
         // An error other than "nothing there" is that of an earlier datagram (an ICMP message): it concerns
         // nobody who waits here.
         let _ = socket.try_io(Interest::READABLE, || {
-            received = self.batch.receive(socket.as_fd())?;
-            // Fewer than asked for: the socket is empty, so say so and save the call that would find out.
-            if received < self.batch.capacity() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            (received, more) = self.batch.receive(socket.as_fd())?;
+            // The socket is empty, so say so and save the call that would find out.
+            if more { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
         });
         if received > 0 {
             self.answer(received);
         }
-        received == self.batch.capacity()
+        more
     }
 
     fn answer(&mut self, received: usize) {

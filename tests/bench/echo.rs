@@ -15,7 +15,7 @@ pub fn serve(address: SocketAddr, size: usize) -> io::Result<()> {
     let mut batch = Batch::new(BATCH.default);
     loop {
         match batch.receive(socket.as_fd()) {
-            Ok(received) => {
+            Ok((received, _)) => {
                 for i in 0..received {
                     flip(&mut batch, i, size);
                 }
