@@ -23,6 +23,16 @@ impl Now {
         Self(ms * 1_000_000)
     }
 
+    /// A moment by its nanoseconds since the machine started.
+    pub const fn from_nanos(ns: u64) -> Self {
+        Self(ns)
+    }
+
+    /// Nanoseconds since the machine started.
+    pub const fn nanos(self) -> u64 {
+        self.0
+    }
+
     /// The time from `earlier` to here; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sidestep::cache::{Cache, Entry, FailureTimes, Key, Kind, Look, Prefetch, Rules, Share};
@@ -51,12 +50,12 @@ fn key(cache: &Cache, text: &str) -> Key {
 fn cache_with(message: &[u8], rules: &Rules) -> (Cache, Key) {
     let cache = Cache::new(1 << 20);
     let key = key(&cache, "www.example");
-    cache.store(&key, Arc::new(entry_by(message, rules)), rules);
+    cache.store(&key, entry_by(message, rules), rules);
     (cache, key)
 }
 
-fn failure() -> Arc<Entry> {
-    Arc::new(entry(&negative(&q(1), 2, &[], &[])))
+fn failure() -> Entry {
+    entry(&negative(&q(1), 2, &[], &[]))
 }
 
 fn is_fresh(look: &Look) -> bool {
@@ -246,7 +245,7 @@ fn an_answer_ends_a_row_of_failures() {
     cache.fail(&key, failure(), &rules(), TIMES, at(1));
     let no_stale = Rules { stale_for: Duration::ZERO, ..rules() };
     let answer = Entry::from_reply(&reply(&q(1), &[a(1, 1)]), &no_stale, at(3)).unwrap();
-    cache.store(&key, Arc::new(answer), &rules());
+    cache.store(&key, answer, &rules());
     assert!(is_fresh(&cache.look(&key, &rules(), at(3))));
     cache.fail(&key, failure(), &rules(), TIMES, at(4));
     assert!(matches!(cache.look(&key, &rules(), at(5)), Look::Unknown), "one second again");
@@ -262,7 +261,7 @@ fn a_fresh_negative_replaces_stale_data_even_if_it_cannot_be_kept() {
     ] {
         let (cache, key) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules());
         let fresh = Entry::from_reply(&message, &rules(), at(61)).unwrap();
-        cache.store(&key, Arc::new(fresh), &rules());
+        cache.store(&key, fresh, &rules());
         match cache.look(&key, &rules(), at(61)) {
             Look::Fresh { entry, .. } => assert_ne!(entry.kind(), Kind::Positive),
             Look::Unknown => {}
@@ -317,7 +316,7 @@ fn with_a_gap_the_count_goes_on_when_the_answer_is_refreshed() {
         let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules);
         cache.look(&key, &rules, at(1));
         cache.look(&key, &rules, at(2));
-        cache.store(&key, Arc::new(entry_by(&reply(&q(1), &[a(100, 1)]), &rules)), &rules);
+        cache.store(&key, entry_by(&reply(&q(1), &[a(100, 1)]), &rules), &rules);
         let Look::Fresh { refresh: wanted, .. } = cache.look(&key, &rules, at(20)) else { panic!("fresh") };
         assert_eq!(wanted, refresh, "{gap:?}");
     }
@@ -343,13 +342,14 @@ fn a_full_cache_stays_within_its_bytes_and_forgets_the_least_recently_used() {
     let cache = Cache::new(1 << 20);
     let first = key(&cache, "first.example");
     let second = key(&cache, "second.example");
-    let message = reply(&q(1), &[a(600, 1)]);
-    cache.store(&first, Arc::new(entry(&message)), &rules());
-    cache.store(&second, Arc::new(entry(&message)), &rules());
+    let answer = |owner: &str| entry(&reply(&question(owner, 1), &[a(600, 1)]));
+    cache.store(&first, answer("first.example"), &rules());
+    cache.store(&second, answer("second.example"), &rules());
     for i in 0..20_000 {
         assert!(is_fresh(&cache.look(&first, &rules(), at(1))), "in use, and so kept: {i}");
-        let key = key(&cache, &format!("n{i}.example"));
-        cache.store(&key, Arc::new(entry(&message)), &rules());
+        let owner = format!("n{i}.example");
+        let key = key(&cache, &owner);
+        cache.store(&key, answer(&owner), &rules());
         assert!(is_fresh(&cache.look(&key, &rules(), at(1))), "the newest is there");
     }
     assert!(matches!(cache.look(&second, &rules(), at(1)), Look::Unknown), "the least recently used went");
@@ -367,8 +367,8 @@ fn what_is_kept_is_counted_by_zone_and_by_what_it_says() {
         key.complete(cache.seed(), zone, 1, 1, false, false);
         key
     };
-    let data = || Arc::new(entry(&reply(&q(1), &[a(600, 1)])));
-    let nothing = Arc::new(entry(&negative(&q(1), 3, &[], &[soa("example", 600, 600)])));
+    let data = || entry(&reply(&q(1), &[a(600, 1)]));
+    let nothing = entry(&negative(&q(1), 3, &[], &[soa("example", 600, 600)]));
     cache.store(&of_zone(1, "a.example"), data(), &rules());
     cache.store(&of_zone(1, "b.example"), data(), &rules());
     cache.store(&of_zone(1, "b.example"), nothing, &rules());
@@ -393,24 +393,25 @@ fn bytes_are_given_back_to_the_last_one() {
     let key = key(&cache, "www.example");
     let sizes: Vec<_> = (0..3)
         .map(|_| {
-            cache.store(&key, Arc::new(entry(&reply(&q(1), &[a(60, 1)]))), &rules());
+            cache.store(&key, entry(&reply(&q(1), &[a(60, 1)])), &rules());
             cache.fail(&key, failure(), &rules(), TIMES, at(61));
             cache.figures().bytes
         })
         .collect();
     assert_eq!(sizes[0], sizes[2], "the same slot costs the same");
-    cache.store(&key, Arc::new(entry(&negative(&q(1), 3, &[], &[]))), &rules());
+    cache.store(&key, entry(&negative(&q(1), 3, &[], &[])), &rules());
     assert_eq!((cache.figures().bytes, cache.figures().entries), (0, 0), "nothing kept, nothing charged");
 }
 
 #[test]
 fn the_largest_message_fits_the_smallest_cache() {
     let cache = Cache::new(sidestep::cache::SIZE.min);
-    let key = key(&cache, "www.example");
+    let mut key = Key::of_name(&name("www.example"));
+    key.complete(cache.seed(), 0, 16, 1, false, false);
     let record = record(QNAME, 16, 60, &[b'x'; 255]);
     let most = (65_535 - 12 - q(16).len()) / record.len();
     let message = reply(&q(16), &vec![record; most]);
-    cache.store(&key, Arc::new(entry(&message)), &rules());
+    cache.store(&key, entry(&message), &rules());
     assert!(is_fresh(&cache.look(&key, &rules(), at(1))));
 }
 
@@ -505,7 +506,7 @@ mod shares {
                 (2, negative(&question(&owner, 2), 3, &[], &[soa("example", 60, 60)])),
             ] {
                 let entry = Entry::from_reply(&message, rules, at(came)).expect("a reply");
-                cache.store(&key_in(cache, zone, &owner, rtype), Arc::new(entry), rules);
+                cache.store(&key_in(cache, zone, &owner, rtype), entry, rules);
             }
         }
     }
@@ -560,5 +561,109 @@ mod shares {
             "who asks now has room: {:?}",
             cache.by_zone(&[1])[0].entries
         );
+    }
+}
+
+/// What a worker has at its hand.
+mod near {
+    use super::*;
+    use sidestep::cache::Near;
+    use sidestep::cache::near::Found;
+
+    /// How often it was served before, if it was found at hand.
+    fn turn(found: &Found<'_>) -> Option<u32> {
+        if let Found::Near(_, turn) = found { Some(*turn) } else { None }
+    }
+
+    #[test]
+    fn a_second_look_finds_it_at_hand_for_a_second() {
+        let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules());
+        let mut near = Near::new(&cache);
+        let mut look = |ms: u64| turn(&near.look(&cache, &key, &rules(), Now::from_millis(1_000_000 + ms)));
+        assert_eq!(
+            [look(0), look(0), look(999), look(1000), look(1999)],
+            [None, Some(1), Some(2), None, Some(4)]
+        );
+    }
+
+    #[test]
+    fn it_is_not_at_hand_once_it_was_replaced_by_whomever() {
+        let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules());
+        let mut near = Near::new(&cache);
+        for data in 2..5 {
+            assert!(turn(&near.look(&cache, &key, &rules(), at(1))).is_none());
+            assert!(turn(&near.look(&cache, &key, &rules(), at(1))).is_some());
+            cache.store(&key, entry(&reply(&q(1), &[a(100, data)])), &rules());
+            let Found::Far(Look::Fresh { entry: found, .. }) = near.look(&cache, &key, &rules(), at(1))
+            else {
+                panic!("the new one is served");
+            };
+            assert_eq!(found, entry(&reply(&q(1), &[a(100, data)])));
+            cache.fail(&key, failure(), &rules(), TIMES, at(1));
+        }
+    }
+
+    #[test]
+    fn it_is_not_at_hand_beyond_its_time() {
+        let short = reply(&q(1), &[a(1, 1)]);
+        let still = Rules { prefetch: Prefetch { hits: 0, ..Prefetch::default() }, ..rules() };
+        for rules in [rules(), still] {
+            let (cache, key) = cache_with(&short, &rules);
+            let mut near = Near::new(&cache);
+            let mut look = |ms: u64| turn(&near.look(&cache, &key, &rules, Now::from_millis(1_000_000 + ms)));
+            assert_eq!([look(500), look(600)], [None, Some(1)]);
+            assert_eq!(look(1000), None);
+        }
+    }
+
+    #[test]
+    fn what_is_used_here_counts_in_the_store_when_a_refresh_is_due() {
+        let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules());
+        let mut near = Near::new(&cache);
+        let mut refreshes = |s| {
+            let found = near.look(&cache, &key, &rules(), at(s));
+            matches!(found, Found::Far(Look::Fresh { refresh: true, .. }))
+        };
+        assert!(!refreshes(89) && !refreshes(89), "one of them is served from here");
+        assert!(refreshes(90), "all three are known");
+        assert!(!refreshes(90), "once");
+    }
+
+    #[test]
+    fn what_is_in_use_here_is_in_use_in_the_store() {
+        let cache = Cache::new(1 << 20);
+        let answer = |owner: &str| entry(&reply(&question(owner, 1), &[a(3600, 1)]));
+        let key = key(&cache, "www.example");
+        cache.store(&key, answer("www.example"), &rules());
+        let mut near = Near::new(&cache);
+        for second in 0..100 {
+            assert!(!matches!(near.look(&cache, &key, &rules(), at(second)), Found::Far(Look::Unknown)));
+            for i in 0..200 {
+                let owner = format!("n{i}.s{second}.example");
+                cache.store(&super::key(&cache, &owner), answer(&owner), &rules());
+            }
+        }
+        assert!(cache.figures().evictions > 10_000);
+    }
+
+    #[test]
+    fn large_answers_and_others_questions_are_not_at_hand() {
+        let (cache, www) = cache_with(&reply(&q(1), &vec![a(100, 1); 30]), &rules());
+        let mut near = Near::new(&cache);
+        for _ in 0..3 {
+            assert!(turn(&near.look(&cache, &www, &rules(), at(1))).is_none(), "too large");
+        }
+        let (cache, www) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules());
+        let mut near = Near::new(&cache);
+        for (zone, text, dnssec_ok) in
+            [(0, "www.example", true), (1, "www.example", false), (0, "xww.example", false)]
+        {
+            for _ in 0..2 {
+                near.look(&cache, &www, &rules(), at(1));
+            }
+            let mut other = Key::of_name(&name(text));
+            other.complete(cache.seed(), zone, 1, 1, dnssec_ok, false);
+            assert!(matches!(near.look(&cache, &other, &rules(), at(1)), Found::Far(Look::Unknown)));
+        }
     }
 }

@@ -257,7 +257,7 @@ fn an_overdue_flight_gives_stale_data_while_it_may_be_served() {
     let cache = Cache::new(1 << 20);
     let one = key(&cache, "one");
     let rules = Rules { stale_for: std::time::Duration::from_secs(10), ..Rules::default() };
-    let stale = std::sync::Arc::new(Entry::from_reply(&reply(&www(), &[a(1, 1)]), &rules, START).unwrap());
+    let stale = Entry::from_reply(&reply(&www(), &[a(1, 1)]), &rules, START).unwrap();
     let after = |s| START + std::time::Duration::from_secs(s);
     let mut flights = Flights::default();
     assert!(matches!(flights.join(&one, waiter(1), 2, 2, after(2)), Joined::First));

@@ -1,7 +1,9 @@
 //! An entry: an answer made ready once, when it comes, so that a hit is a copy and a few patches.
 //!
-//! It is immutable, and one run of bytes with a few numbers beside it: the message without its OPT, the places
-//! of its TTLs, and the upstream's extended errors. A kernel map or a successor process could hold it as it is.
+//! It is immutable, and one run of bytes: a few numbers, the message without its OPT, the places of its TTLs, and the
+//! upstream's extended errors. A kernel map or a successor process could hold it as it is.
+
+use std::sync::Arc;
 
 use crate::clock::Now;
 use crate::wire::answer::{self, Asker, Rotation, Stored, Ttl};
@@ -16,20 +18,46 @@ use super::ttl::{self, Kind, Rules};
 const EXTENDED_ERROR: u16 = 15;
 /// Bytes of extended errors that are kept of one answer: they only explain.
 const OPTIONS_MAX: usize = 256;
+/// Records whose places a [`Maker`] keeps room for from one reply to the next.
+const ROOM: usize = 256;
 
-/// A stored answer.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The message, the places of its TTLs (two bytes each), the options.
-    bytes: Box<[u8]>,
+/// A stored answer; a clone is the same one, counted.
+///
+/// ```text
+/// head (32): moments and numbers, see Head | message | places of TTLs (2 each) | options
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry(Arc<[u8]>);
+
+/// What stands in front of the message. In native order: entries do not leave the machine.
+struct Head {
+    stored: Now,
+    stale_until: Now,
+    /// Seconds from `stored` on.
+    ttl: u32,
+    /// Bytes of the message.
     message: u16,
+    /// Places of TTLs.
     ttls: u16,
     rotation: Rotation,
     kind: Kind,
-    stored: Now,
-    /// Seconds from `stored` on.
-    ttl: u32,
-    stale_until: Now,
+}
+
+const HEAD: usize = 32;
+
+impl Head {
+    fn bytes(&self) -> [u8; HEAD] {
+        let mut out = [0; HEAD];
+        out[0..8].copy_from_slice(&self.stored.nanos().to_ne_bytes());
+        out[8..16].copy_from_slice(&self.stale_until.nanos().to_ne_bytes());
+        out[16..20].copy_from_slice(&self.ttl.to_ne_bytes());
+        out[20..22].copy_from_slice(&self.message.to_ne_bytes());
+        out[22..24].copy_from_slice(&self.ttls.to_ne_bytes());
+        out[24..26].copy_from_slice(&self.rotation.first.to_ne_bytes());
+        out[26..28].copy_from_slice(&self.rotation.count.to_ne_bytes());
+        out[28] = self.kind as u8;
+        out
+    }
 }
 
 impl Entry {
@@ -39,82 +67,67 @@ impl Entry {
     /// # Errors
     /// The reply has no question, or its records are not what its header promises.
     pub fn from_reply(reply: &[u8], rules: &Rules, now: Now) -> Result<Self, Malformed> {
-        let mut parts = Parts::split(reply)?;
-        let code = parts.code();
-        let (kind, soa_ttl) = ttl::classify(reply, &parts.records, code, parts.asked);
-        let negative = soa_ttl.map(|t| rules.negative(t));
-        let lifetime = parts.lifetime(rules, negative);
-        let (message, places) = parts.build(reply, rules, negative);
-        let cacheable = rules.keeps(kind) && parts.header.flags & header::TC == 0;
-        let ttl = if cacheable { lifetime } else { 0 };
-        let stored_until = now + std::time::Duration::from_secs(ttl.into());
-        let rotation = rotation(reply, &parts.records);
-        let mut bytes = message;
-        let message = u16::try_from(bytes.len()).map_err(|_| Malformed)?;
-        bytes.extend(places.iter().flat_map(|p| p.to_ne_bytes()));
-        bytes.extend_from_slice(&parts.options);
-        Ok(Self {
-            bytes: bytes.into(),
-            message,
-            ttls: places.len() as u16,
-            rotation,
-            kind,
-            stored: now,
-            ttl,
-            stale_until: stored_until + rules.stale_for(kind),
-        })
+        Maker::default().make(reply, rules, now)
     }
 
     /// As [`wire::answer`](crate::wire::answer) wants it.
     pub fn stored(&self) -> Stored<'_> {
-        let (message, rest) = self.bytes.split_at(self.message.into());
-        let (ttls, options) = rest.split_at(2 * usize::from(self.ttls));
-        Stored { message, ttls, rotation: self.rotation, options }
+        let rest = &self.0[HEAD..];
+        let (message, rest) = rest.split_at(self.u16_at(20).into());
+        let (ttls, options) = rest.split_at(2 * usize::from(self.u16_at(22)));
+        let rotation = Rotation { first: self.u16_at(24), count: self.u16_at(26) };
+        Stored { message, ttls, rotation, options }
+    }
+
+    /// Whether it answers this question: name in lower case, type and class.
+    pub fn answers(&self, question: &[u8]) -> bool {
+        self.0.get(HEAD + header::LEN..).is_some_and(|rest| rest.starts_with(question))
     }
 
     /// The response code, its lower four bits.
     pub fn rcode(&self) -> u16 {
-        Header::read(&self.bytes).map_or(crate::wire::rcode::SERVFAIL, |h| h.rcode())
+        self.flags() & header::RCODE
     }
 
     /// Whether it is a part of an answer whose rest could not be had.
     pub fn is_truncated(&self) -> bool {
-        Header::read(&self.bytes).is_some_and(|h| h.flags & header::TC != 0)
+        self.flags() & header::TC != 0
     }
 
     /// What it says.
     pub fn kind(&self) -> Kind {
-        self.kind
+        Kind::ALL.get(usize::from(self.head()[28])).copied().unwrap_or(Kind::Nothing)
     }
 
     /// Whether it says that there is no such name or no such data, or nothing of use.
     pub fn is_denial(&self) -> bool {
-        self.kind != Kind::Positive
+        self.kind() != Kind::Positive
     }
 
     /// Whether it may be kept at all.
     pub fn cacheable(&self) -> bool {
-        self.ttl > 0
+        self.ttl() > 0
     }
 
     /// How long it may be served from its coming on, in seconds.
     pub fn ttl(&self) -> u32 {
-        self.ttl
+        let head = self.head();
+        u32::from_ne_bytes([head[16], head[17], head[18], head[19]])
     }
 
     /// Whole seconds that it has lain here.
     pub fn age(&self, now: Now) -> u32 {
-        now.seconds_since(self.stored)
+        now.seconds_since(self.came())
     }
 
     /// When it came.
     pub fn came(&self) -> Now {
-        self.stored
+        self.moment_at(0)
     }
 
     /// When its time is over.
     pub fn expires(&self) -> Now {
-        self.stored + std::time::Duration::from_secs(self.ttl.into())
+        self.came() + std::time::Duration::from_secs(self.ttl().into())
     }
 
     /// Whether its time is not over.
@@ -124,20 +137,64 @@ impl Entry {
 
     /// Whether it may be served, if nothing fresh can be had.
     pub fn is_usable(&self, now: Now) -> bool {
-        now < self.stale_until
+        now < self.moment_at(8)
     }
 
     /// The bytes it takes on the heap.
     pub fn size(&self) -> usize {
-        self.bytes.len()
+        self.0.len()
+    }
+
+    fn head(&self) -> &[u8; HEAD] {
+        self.0.first_chunk().unwrap_or(&[0; HEAD])
+    }
+
+    fn u16_at(&self, at: usize) -> u16 {
+        let head = self.head();
+        u16::from_ne_bytes([head[at], head[at + 1]])
+    }
+
+    fn moment_at(&self, at: usize) -> Now {
+        let mut eight = [0; 8];
+        eight.copy_from_slice(&self.head()[at..at + 8]);
+        Now::from_nanos(u64::from_ne_bytes(eight))
+    }
+
+    /// The flags of the message.
+    fn flags(&self) -> u16 {
+        crate::wire::u16_at(&self.0, HEAD + 2).unwrap_or(rcode::SERVFAIL)
+    }
+}
+
+/// Makes entries. It keeps its buffers, so that an entry is one allocation.
+#[derive(Debug, Default)]
+pub struct Maker {
+    records: Vec<Record>,
+    bytes: Vec<u8>,
+}
+
+impl Maker {
+    /// See [`Entry::from_reply`].
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn make(&mut self, reply: &[u8], rules: &Rules, now: Now) -> Result<Entry, Malformed> {
+        let parts = Parts::split(reply, &mut self.records)?;
+        let entry = parts.entry(reply, rules, now, &mut self.bytes);
+        self.records.clear();
+        self.records.shrink_to(ROOM);
+        self.bytes.shrink_to(ROOM * 32);
+        entry
     }
 }
 
 /// A reply, taken apart.
-struct Parts {
+struct Parts<'m> {
     header: Header,
     asked: u16,
-    records: Vec<Record>,
+    /// Where its question ends.
+    question_end: usize,
+    records: &'m mut Vec<Record>,
     /// The place of OPT.
     opt: Option<std::ops::Range<usize>>,
     options: Vec<u8>,
@@ -148,17 +205,19 @@ struct Parts {
     end: usize,
 }
 
-impl Parts {
-    fn split(reply: &[u8]) -> Result<Self, Malformed> {
+impl<'m> Parts<'m> {
+    fn split(reply: &[u8], records: &'m mut Vec<Record>) -> Result<Self, Malformed> {
         let header = Header::read(reply).ok_or(Malformed)?;
         if header.counts[0] != 1 {
             return Err(Malformed);
         }
-        let asked = Question::read(&reply[header::LEN..])?.rtype;
+        let question = Question::read(&reply[header::LEN..])?;
+        records.clear();
         let mut parts = Self {
             header,
-            asked,
-            records: Vec::new(),
+            asked: question.rtype,
+            question_end: header::LEN + question.bytes.len(),
+            records,
             opt: None,
             options: Vec::new(),
             extended: false,
@@ -196,24 +255,53 @@ impl Parts {
         self.records.iter().map(|r| stored_ttl(r, rules, negative)).chain(negative).min().unwrap_or(0)
     }
 
-    /// The message without OPT and the places of its TTLs.
-    fn build(&mut self, reply: &[u8], rules: &Rules, negative: Option<u32>) -> (Vec<u8>, Vec<u16>) {
+    /// The entry, made in `bytes`.
+    fn entry(&self, reply: &[u8], rules: &Rules, now: Now, bytes: &mut Vec<u8>) -> Result<Entry, Malformed> {
+        let (kind, soa_ttl) = ttl::classify(reply, self.records, self.code(), self.asked);
+        let negative = soa_ttl.map(|t| rules.negative(t));
+        let cacheable = rules.keeps(kind) && self.header.flags & header::TC == 0;
+        let ttl = if cacheable { self.lifetime(rules, negative) } else { 0 };
+        bytes.clear();
+        bytes.resize(HEAD, 0);
+        let message = self.write(reply, rules, negative, bytes);
+        bytes.extend_from_slice(&self.options);
+        let head = Head {
+            stored: now,
+            stale_until: now + std::time::Duration::from_secs(ttl.into()) + rules.stale_for(kind),
+            ttl,
+            message: u16::try_from(message).map_err(|_| Malformed)?,
+            ttls: self.records.len() as u16,
+            rotation: rotation(reply, self.records),
+            kind,
+        };
+        bytes[..HEAD].copy_from_slice(&head.bytes());
+        Ok(Entry(bytes.as_slice().into()))
+    }
+
+    /// Appends the message without OPT, its question in lower case, and the places of its TTLs; gives the message's
+    /// length.
+    fn write(&self, reply: &[u8], rules: &Rules, negative: Option<u32>, bytes: &mut Vec<u8>) -> usize {
+        let start = bytes.len();
         let opt = self.opt.clone().unwrap_or(self.end..self.end);
-        let mut message = Vec::with_capacity(self.end + 2 * self.records.len() + self.options.len());
-        message.extend_from_slice(&reply[..opt.start]);
-        message.extend_from_slice(&reply[opt.end..self.end]);
-        let mut places = Vec::with_capacity(self.records.len());
-        for record in &self.records {
+        bytes.extend_from_slice(&reply[..opt.start]);
+        bytes.extend_from_slice(&reply[opt.end..self.end]);
+        let len = bytes.len() - start;
+        for record in &*self.records {
             let behind_opt = record.ttl_at >= opt.end;
             let place = record.ttl_at - if behind_opt { opt.len() } else { 0 };
-            message[place..place + 4].copy_from_slice(&stored_ttl(record, rules, negative).to_be_bytes());
-            places.push(place as u16);
+            bytes[start + place..][..4].copy_from_slice(&stored_ttl(record, rules, negative).to_be_bytes());
+            bytes.extend_from_slice(&(place as u16).to_ne_bytes());
         }
+        let message = &mut bytes[start..];
+        message[header::LEN..self.question_end - 4].make_ascii_lowercase();
+        message[..header::LEN].copy_from_slice(&self.stored_header().bytes());
+        len
+    }
+
+    fn stored_header(&self) -> Header {
         let count = |section| self.records.iter().filter(|r| r.section == section).count() as u16;
         let counts = [1, count(Section::Answer), count(Section::Authority), count(Section::Additional)];
-        let flags = self.header.flags & (header::AD | header::TC) | self.code();
-        message[..header::LEN].copy_from_slice(&Header { id: 0, flags, counts }.bytes());
-        (message, places)
+        Header { id: 0, flags: self.header.flags & (header::AD | header::TC) | self.code(), counts }
     }
 }
 

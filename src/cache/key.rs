@@ -1,22 +1,25 @@
-//! What an answer is kept under: zone, name in lower case, type, class, DO, CD.
+//! What an answer is kept under: zone, DO, CD, and the question with its name in lower case.
 //!
 //! A key is one run of bytes with its hash in front, made on the stack while the query is looked at, so that
 //! a hit hashes once and allocates nothing:
 //!
 //! ```text
-//! hash (8) | zone (4) | type (2) | class (2) | DO, CD (1) | name (1 to 255)
+//! hash (8) | zone (4) | DO, CD (1) | name (1 to 255) | type (2) | class (2)
 //! ```
 //!
 //! DO and CD are part of it because they change the answer (RFC 6840 sections 5.7, 5.9). The zone is, so that
-//! entries of a zone whose upstreams changed are not found again.
+//! entries of a zone whose upstreams changed are not found again. The question stands as it does in a message, so that
+//! an entry proves by its own that it is the one that is looked for.
 
 use std::hash::{BuildHasher, Hasher};
 
 use crate::wire::name;
 
 const HASH: usize = 8;
-const FIXED: usize = HASH + 9;
-const MAX: usize = FIXED + name::MAX;
+const FIXED: usize = HASH + 5;
+/// Type and class.
+const TAIL: usize = 4;
+const MAX: usize = FIXED + name::MAX + TAIL;
 
 /// A key, on the stack.
 #[derive(Clone, Debug)]
@@ -29,10 +32,10 @@ impl Key {
     /// The first half: the name in lower case, so that its zone can be looked for. `name` is in wire format,
     /// uncompressed, at most 255 bytes; longer ones are cut.
     pub fn of_name(name: &[u8]) -> Self {
-        let len = FIXED + name.len().min(name::MAX);
+        let end = FIXED + name.len().min(name::MAX);
         let mut bytes = [0; MAX];
-        name::lower_into(name, &mut bytes[FIXED..len]);
-        Self { bytes, len }
+        name::lower_into(name, &mut bytes[FIXED..end]);
+        Self { bytes, len: end + TAIL }
     }
 
     /// The second half; the key can be looked up after it.
@@ -45,11 +48,11 @@ impl Key {
         dnssec_ok: bool,
         checking_disabled: bool,
     ) {
-        let [t0, t1] = rtype.to_ne_bytes();
-        let [c0, c1] = class.to_ne_bytes();
-        let bits = u8::from(dnssec_ok) | u8::from(checking_disabled) << 1;
+        let [t0, t1] = rtype.to_be_bytes();
+        let [c0, c1] = class.to_be_bytes();
         self.bytes[HASH..HASH + 4].copy_from_slice(&zone.to_ne_bytes());
-        self.bytes[HASH + 4..FIXED].copy_from_slice(&[t0, t1, c0, c1, bits]);
+        self.bytes[FIXED - 1] = u8::from(dnssec_ok) | u8::from(checking_disabled) << 1;
+        self.bytes[self.len - TAIL..self.len].copy_from_slice(&[t0, t1, c0, c1]);
         let mut hasher = seed.build_hasher();
         hasher.write(&self.bytes[HASH..self.len]);
         self.bytes[..HASH].copy_from_slice(&hasher.finish().to_ne_bytes());
@@ -57,7 +60,24 @@ impl Key {
 
     /// The name, in lower case.
     pub fn name(&self) -> &[u8] {
+        &self.bytes[FIXED..self.len - TAIL]
+    }
+
+    /// Name, type and class, as in a message.
+    pub fn question(&self) -> &[u8] {
         &self.bytes[FIXED..self.len]
+    }
+
+    /// The zone.
+    pub fn zone(&self) -> u32 {
+        let mut four = [0; 4];
+        four.copy_from_slice(&self.bytes[HASH..HASH + 4]);
+        u32::from_ne_bytes(four)
+    }
+
+    /// DO and CD.
+    pub(super) fn bits(&self) -> u8 {
+        self.bytes[FIXED - 1]
     }
 
     /// All of it.
@@ -73,12 +93,7 @@ impl Key {
     }
 }
 
-/// The zone of a whole key.
-pub(super) fn zone(key: &[u8]) -> u32 {
-    key.get(HASH..).and_then(<[u8]>::first_chunk).map_or(u32::MAX, |four| u32::from_ne_bytes(*four))
-}
-
-/// Hands on the hash that a key carries in its first eight bytes.
+/// Takes a hash for what it is: keys bring their own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Prehashed(u64);
 
@@ -89,8 +104,9 @@ impl Hasher for Prehashed {
         }
     }
 
-    /// A slice's length is hashed before its bytes: nothing to do.
-    fn write_usize(&mut self, _: usize) {}
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 
     fn finish(&self) -> u64 {
         self.0
@@ -130,5 +146,12 @@ mod tests {
             assert_ne!(base.bytes()[HASH..], other.bytes()[HASH..]);
             assert_ne!(base.hash(), other.hash());
         }
+    }
+
+    #[test]
+    fn its_parts_can_be_had_from_it() {
+        let key = key(b"\x03WwW\0", 7, 0x4142, 0x4344, true, false);
+        assert_eq!((key.zone(), key.name()), (7, &b"\x03www\0"[..]));
+        assert_eq!(key.question(), b"\x03www\0\x41\x42\x43\x44");
     }
 }

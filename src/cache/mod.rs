@@ -10,40 +10,32 @@
 
 pub mod entry;
 pub mod key;
+pub mod near;
 pub mod prefetch;
+mod shard;
 pub mod share;
 pub mod ttl;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use lru::LruCache;
 
 use crate::clock::Now;
 use crate::limit::Limit;
 pub use entry::Entry;
 pub use key::Key;
-use key::Prehashed;
+pub use near::Near;
 pub use prefetch::Prefetch;
-use prefetch::Uses;
+use shard::{Shard, Slot};
 pub use share::Share;
-use share::{Class, Tally};
 pub use ttl::{Kind, Rules};
 
 /// Bytes for all answers together.
 pub const SIZE: Limit<u64> = Limit::new(1 << 20, 32 << 20, 64 << 30);
 /// Shards: enough that workers seldom meet, few enough that the smallest cache holds the largest message.
 pub const SHARDS: usize = 8;
-/// Bytes that a slot takes beside its key and message: the slot, the list node and the table's share, the
-/// entry's head with its counts, and what the allocator adds to each of the four pieces.
-const OVERHEAD: usize = size_of::<Slot>() + size_of::<Entry>() + 16 + 32 + 24 + 4 * 8;
-/// Entries that are passed over for their zone's share before one goes all the same: looking for a victim is bounded.
-const PASSED_OVER: usize = 64;
-/// Where it is counted what was evicted of zones that are gone: no zone has this number.
-const NO_ZONE: u32 = u32::MAX;
-/// An answer's refresh is not asked for again within this time.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+/// Counters of what was replaced; keys share them by their hash.
+const VERSIONS: usize = 1024;
 
 /// Section `[cache]`, the part that concerns the store itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +56,7 @@ pub enum Look {
     /// An answer whose time is not over.
     Fresh {
         /// The answer.
-        entry: Arc<Entry>,
+        entry: Entry,
         /// How often it was served: how far its addresses rotate.
         turn: u32,
         /// Whether it should be asked for again, ahead of its expiry.
@@ -73,12 +65,12 @@ pub enum Look {
     /// An answer whose time is over, and which may be served if nothing better can be had.
     Stale {
         /// The answer.
-        entry: Arc<Entry>,
+        entry: Entry,
         /// Whether a refresh has failed a short while ago: serve it at once.
         at_once: bool,
     },
     /// Nothing to serve, and asking has failed a short while ago.
-    Failed(Arc<Entry>),
+    Failed(Entry),
     /// Nothing.
     Unknown,
 }
@@ -98,7 +90,10 @@ pub struct FailureTimes {
 #[derive(Debug)]
 pub struct Cache {
     shards: Vec<Mutex<Shard>>,
+    /// Rise when an entry is replaced; written under the lock of its shard, read without any.
+    versions: Box<[AtomicU32]>,
     seed: foldhash::quality::RandomState,
+    size: u64,
 }
 
 /// Sums over all shards.
@@ -123,96 +118,21 @@ pub struct OfZone {
     pub evictions: [u64; 2],
 }
 
-impl OfZone {
-    fn add(&mut self, entries: [u32; 2], evictions: [u64; 2]) {
-        for i in 0..2 {
-            self.entries[i] += u64::from(entries[i]);
-            self.evictions[i] += evictions[i];
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Shard {
-    slots: LruCache<Box<[u8]>, Slot, Prehashed>,
-    tally: Tally,
-    bytes: usize,
-    limit: usize,
-    /// Slots that went to make room, by zone and class.
-    evicted: HashMap<u32, [u64; 2]>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    answer: Option<Arc<Entry>>,
-    failure: Option<Failure>,
-    uses: Uses,
-    refresh_after: Now,
-}
-
-#[derive(Debug)]
-struct Failure {
-    reply: Arc<Entry>,
-    until: Now,
-    lasted: Duration,
-}
-
-impl Slot {
-    fn cost(&self, key: &[u8]) -> usize {
-        let failure = self.failure.as_ref().map_or(0, |f| f.reply.size() + size_of::<Entry>() + 16);
-        OVERHEAD + key.len() + self.answer.as_ref().map_or(0, |e| e.size()) + failure
-    }
-
-    fn class(&self) -> Class {
-        match &self.answer {
-            Some(entry) if entry.kind() == Kind::Positive => Class::Positive,
-            _ => Class::Negative,
-        }
-    }
-
-    /// Whether there is something in it that may still be served.
-    fn is_of_use(&self, now: Now) -> bool {
-        let (answer, failure) = (self.answer.as_ref(), self.failure.as_ref());
-        answer.is_some_and(|entry| entry.is_usable(now)) || failure.is_some_and(|failure| now < failure.until)
-    }
-
-    fn look(&mut self, prefetch: &Prefetch, now: Now) -> Look {
-        match &self.answer {
-            Some(entry) if entry.is_fresh(now) => {
-                let turn = self.uses.count(prefetch, now);
-                let refresh = prefetch.wants(entry, &self.uses, now) && now >= self.refresh_after;
-                if refresh {
-                    self.refresh_after = now + REFRESH_INTERVAL;
-                }
-                Look::Fresh { entry: Arc::clone(entry), turn, refresh }
-            }
-            Some(entry) if entry.is_usable(now) => {
-                let at_once = self.failure.as_ref().is_some_and(|f| now < f.until);
-                Look::Stale { entry: Arc::clone(entry), at_once }
-            }
-            _ => match &self.failure {
-                Some(failure) if now < failure.until => Look::Failed(Arc::clone(&failure.reply)),
-                _ => Look::Unknown,
-            },
-        }
-    }
-}
-
 impl Cache {
     /// An empty store of `size` bytes.
     pub fn new(size: u64) -> Self {
         let limit = usize::try_from(size).unwrap_or(usize::MAX) / SHARDS;
-        let shard = || Shard {
-            slots: LruCache::unbounded_with_hasher(Prehashed::default()),
-            tally: Tally::default(),
-            bytes: 0,
-            limit,
-            evicted: HashMap::new(),
-        };
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(limit))).collect(),
+            versions: (0..VERSIONS).map(|_| AtomicU32::default()).collect(),
             seed: foldhash::quality::RandomState::default(),
+            size,
         }
+    }
+
+    /// Bytes that it may hold.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// What keys are hashed with.
@@ -222,37 +142,47 @@ impl Cache {
 
     /// What is known about a question of a zone with these rules. Counts as a use.
     pub fn look(&self, key: &Key, rules: &Rules, now: Now) -> Look {
+        self.look_after(key, rules, now, 0).0
+    }
+
+    /// The same after so many uses that have not been counted; also the version of what was found.
+    fn look_after(&self, key: &Key, rules: &Rules, now: Now, uses: u16) -> (Look, u32) {
         let mut shard = self.shard(key);
-        shard.slots.get_mut(key.bytes()).map_or(Look::Unknown, |slot| slot.look(&rules.prefetch, now))
+        let look = shard.get(key).map_or(Look::Unknown, |slot| slot.look(&rules.prefetch, now, uses));
+        (look, self.version(key))
     }
 
     /// Keeps an answer in place of the one before, if its TTL and the zone's rules allow; forgets failures either
     /// way.
-    pub fn store(&self, key: &Key, entry: Arc<Entry>, rules: &Rules) {
+    pub fn store(&self, key: &Key, entry: Entry, rules: &Rules) {
         let mut shard = self.shard(key);
-        let before = shard.take(key);
+        let before = self.replace(&mut shard, key);
         if entry.cacheable() {
-            let uses = before.map_or_else(Uses::default, |slot| slot.uses.of_the_next(&rules.prefetch));
+            let uses = before.map_or_else(Default::default, |slot| slot.uses.of_the_next(&rules.prefetch));
             let now = entry.came();
-            shard.put(key, Slot { answer: Some(entry), uses, ..Slot::default() }, &rules.share, now);
+            shard.put(key, Slot::answered(key, entry, uses), &rules.share, now);
         }
     }
 
     /// Remembers that asking failed with `reply`; an answer that may still be served stays.
-    pub fn fail(&self, key: &Key, reply: Arc<Entry>, rules: &Rules, times: FailureTimes, now: Now) {
+    pub fn fail(&self, key: &Key, reply: Entry, rules: &Rules, times: FailureTimes, now: Now) {
         let mut shard = self.shard(key);
-        let before = shard.take(key).unwrap_or_default();
-        let answer = before.answer.filter(|e| e.is_usable(now));
-        let lasted = match (&answer, before.failure) {
-            (Some(_), _) => times.with_stale,
-            // In a row: again within the time that the last one lasted, after its end.
-            (None, _) if times.first.is_zero() => return,
-            (None, Some(f)) if now < f.until + f.lasted => (f.lasted * 2).min(times.longest),
-            (None, _) => times.first,
-        };
-        let failure = Some(Failure { reply, until: now + lasted, lasted });
-        let slot = Slot { answer, failure, uses: before.uses, refresh_after: before.refresh_after };
-        shard.put(key, slot, &rules.share, now);
+        let before = self.replace(&mut shard, key).unwrap_or_else(|| Slot::of(key));
+        if let Some(slot) = before.failed(reply, times, now) {
+            shard.put(key, slot, &rules.share, now);
+        }
+    }
+
+    /// Takes out what is there; who holds a copy sees that it is not the newest any more.
+    fn replace(&self, shard: &mut Shard, key: &Key) -> Option<Slot> {
+        let slot = shard.take(key)?;
+        self.versions[version_of(key)].fetch_add(1, Relaxed);
+        Some(slot)
+    }
+
+    /// Differs from what it was if the entry was replaced since.
+    fn version(&self, key: &Key) -> u32 {
+        self.versions[version_of(key)].load(Relaxed)
     }
 
     /// Sums over all shards, one after the other.
@@ -260,10 +190,7 @@ impl Cache {
         let mut sum = Figures::default();
         for shard in &self.shards {
             let shard = lock(shard);
-            sum.entries += shard.slots.len() as u64;
-            sum.bytes += shard.bytes as u64;
-            sum.limit += shard.limit as u64;
-            sum.evictions += shard.evicted.values().flatten().sum::<u64>();
+            shard.add_to(&mut sum);
         }
         sum
     }
@@ -274,7 +201,7 @@ impl Cache {
         for shard in &self.shards {
             let mut shard = lock(shard);
             for (&zone, sum) in zones.iter().zip(&mut sums) {
-                sum.add(shard.tally.entries(zone), shard.evicted.get(&zone).copied().unwrap_or_default());
+                shard.add_zone(zone, sum);
             }
             shard.forget(zones);
         }
@@ -292,53 +219,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shard {
-    fn take(&mut self, key: &Key) -> Option<Slot> {
-        let slot = self.slots.pop(key.bytes())?;
-        self.gone(key.bytes(), &slot);
-        Some(slot)
-    }
-
-    fn gone(&mut self, key: &[u8], slot: &Slot) {
-        self.bytes -= slot.cost(key);
-        self.tally.goes(key::zone(key), slot.class());
-    }
-
-    fn put(&mut self, key: &Key, slot: Slot, share: &Share, now: Now) {
-        self.take(key);
-        let cost = slot.cost(key.bytes());
-        if cost > self.limit {
-            return;
-        }
-        let mut passed_over = 0;
-        while self.bytes + cost > self.limit {
-            let Some((key, slot)) = self.slots.pop_lru() else { break };
-            let may_stay = passed_over < PASSED_OVER && slot.is_of_use(now);
-            if may_stay && self.tally.passes_over(key::zone(&key), slot.class()) {
-                passed_over += 1;
-                self.slots.put(key, slot); // as if it had just been asked for
-                continue;
-            }
-            self.gone(&key, &slot);
-            self.evicted.entry(key::zone(&key)).or_default()[slot.class() as usize] += 1;
-        }
-        self.bytes += cost;
-        self.tally.comes(key::zone(key.bytes()), slot.class(), share);
-        self.slots.put(key.bytes().into(), slot);
-    }
-
-    /// Adds up under one number what was evicted of zones other than these.
-    fn forget(&mut self, zones: &[u32]) {
-        let mut rest = self.evicted.remove(&NO_ZONE).unwrap_or_default();
-        self.evicted.retain(|zone, evicted| {
-            let stays = zones.contains(zone);
-            if !stays {
-                rest = [rest[0] + evicted[0], rest[1] + evicted[1]];
-            }
-            stays
-        });
-        if rest != [0; 2] {
-            self.evicted.insert(NO_ZONE, rest);
-        }
-    }
+/// The counter of a key: not by the bits that say its shard or its place in the table.
+fn version_of(key: &Key) -> usize {
+    (key.hash() >> 40) as usize % VERSIONS
 }

@@ -40,14 +40,16 @@ impl Default for Prefetch {
 }
 
 impl Prefetch {
+    /// When the last part of an answer's time begins.
+    pub(super) fn begins(&self, entry: &Entry) -> Now {
+        let life = u64::from(entry.ttl()) * 10_000_000 * u64::from(self.percent); // nanoseconds, a hundredth each
+        entry.expires() - Duration::from_nanos(life)
+    }
+
     /// Whether an answer is in use, long-lived enough, and in the last part of its time.
     pub(super) fn wants(&self, entry: &Entry, uses: &Uses, now: Now) -> bool {
         let least = if entry.kind() == Kind::Positive { TTL } else { NEGATIVE_TTL };
-        let life = u64::from(entry.ttl()) * 10_000_000 * u64::from(self.percent); // nanoseconds, a hundredth each
-        self.hits > 0
-            && uses.together >= self.hits
-            && entry.ttl() >= least
-            && now + Duration::from_nanos(life) >= entry.expires()
+        self.hits > 0 && uses.together >= self.hits && entry.ttl() >= least && now >= self.begins(entry)
     }
 }
 
@@ -63,8 +65,8 @@ pub(super) struct Uses {
 }
 
 impl Uses {
-    /// One more; says how many came before.
-    pub(super) fn count(&mut self, prefetch: &Prefetch, now: Now) -> u32 {
+    /// One more after `others` that were not counted yet; says how many came before.
+    pub(super) fn count(&mut self, prefetch: &Prefetch, now: Now, others: u16) -> u32 {
         if let Some(gap) = prefetch.gap {
             let second = now.seconds_since(Now::default());
             if u64::from(second.saturating_sub(self.last)) > gap.as_secs() {
@@ -72,9 +74,9 @@ impl Uses {
             }
             self.last = second;
         }
-        let before = self.all;
-        self.all = self.all.wrapping_add(1);
-        self.together = self.together.saturating_add(1);
+        let before = self.all.wrapping_add(others);
+        self.all = before.wrapping_add(1);
+        self.together = self.together.saturating_add(others).saturating_add(1);
         before.into()
     }
 

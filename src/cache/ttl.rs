@@ -133,6 +133,11 @@ pub enum Kind {
     Nothing,
 }
 
+impl Kind {
+    /// All of them, each at its number.
+    pub(super) const ALL: [Self; 4] = [Self::Positive, Self::NoData, Self::NxDomain, Self::Nothing];
+}
+
 /// What a message of response code `code` for type `asked` says, and for a negative one the TTL that its SOA
 /// gives.
 pub fn classify(message: &[u8], records: &[Record], code: u16, asked: u16) -> (Kind, Option<u32>) {

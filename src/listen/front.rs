@@ -7,13 +7,15 @@
 //! - CH is answered here ([`own`]) and never looked up;
 //! - RD=0 is treated as RD=1: a node's resolver has no other way to answer.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::cache::{Cache, Entry, Key, Look};
+use crate::cache::near::Found;
+use crate::cache::{Cache, Entry, Key, Look, Near};
 use crate::clock::Now;
 use crate::resolve::log::{self, Log, Noted};
 use crate::resolve::reply::stale_error;
@@ -141,9 +143,16 @@ pub struct Front {
     pub settings: Arc<ArcSwap<Settings>>,
     /// What is counted here.
     pub counters: Arc<Counters>,
+    near: RefCell<Near>,
 }
 
 impl Front {
+    /// The front of one worker.
+    pub fn new(resolver: Rc<Resolver>, settings: Arc<ArcSwap<Settings>>, counters: Arc<Counters>) -> Self {
+        let near = RefCell::new(Near::new(&resolver.cache));
+        Self { resolver, settings, counters, near }
+    }
+
     /// A new batch.
     pub fn round(&self) -> Round {
         Round { routes: self.resolver.routes(), settings: self.settings.load(), now: Now::read() }
@@ -195,42 +204,34 @@ impl Front {
         counters.traffic.asked(asked.shape());
         complete(&mut key, &self.resolver.cache, route, query);
         let asker = asker(query, *client, settings.udp_size);
-        let mut write = |entry: &Entry, ttl, turn, error| {
-            let len = answer::write(out, &entry.stored(), &asker, ttl, turn, error)?;
-            if client.protocol == Protocol::Udp && out[2] & (header::TC >> 8) as u8 != 0 {
-                self.counters.truncated.bump();
-            }
-            counters.traffic.answered(client.protocol, entry.rcode(), len);
-            Some(len)
+        let mut desk = Desk { front: self, route, asker, protocol: client.protocol, now: *now, out };
+        let mut near = self.near.borrow_mut();
+        let look = match near.look(&self.resolver.cache, &key, &route.rules, *now) {
+            Found::Near(entry, turn) => return hit(desk.fresh(entry, turn), zone),
+            Found::Far(look) => look,
         };
-        let (len, refresh) = match self.resolver.cache.look(&key, &route.rules, *now) {
-            Look::Fresh { entry, turn, refresh } => {
-                counters.hits[usize::from(entry.is_denial())].bump();
-                let age = if route.rules.keep_ttl { 0 } else { entry.age(*now) };
-                let turn = if route.rules.rotate { turn } else { 0 };
-                (write(&entry, Ttl::Aged(age), turn, None), refresh.then_some(entry))
+        let len = match look {
+            Look::Fresh { entry, turn, refresh: false } => desk.fresh(&entry, turn),
+            Look::Fresh { entry, turn, refresh: true } => {
+                let Some(len) = desk.fresh(&entry, turn) else { return Verdict::Silence };
+                // Clients may join the refresh once the entry has expired: it is their stale answer.
+                return Verdict::Refresh(len, zone, Box::new(miss(query, key, route, Some(entry))));
             }
             Look::Stale { entry, at_once: true } => {
                 counters.stale.bump();
                 counters.stale_hits[usize::from(entry.is_denial())].bump();
-                let ttl = Ttl::All(route.times.stale_ttl);
-                (write(&entry, ttl, 0, Some(stale_error(&entry))), None)
+                desk.write(&entry, Ttl::All(route.times.stale_ttl), 0, Some(stale_error(&entry)))
             }
             Look::Failed(entry) => {
                 counters.failure_hits.bump();
-                (write(&entry, Ttl::Aged(0), 0, Some(extended_error::CACHED_ERROR)), None)
+                desk.write(&entry, Ttl::Aged(0), 0, Some(extended_error::CACHED_ERROR))
             }
             Look::Stale { entry, at_once: false } => {
                 return hand_on(asked, key, route, Some(entry), &asker);
             }
             Look::Unknown => return hand_on(asked, key, route, None, &asker),
         };
-        match (len, refresh) {
-            (None, _) => Verdict::Silence,
-            (Some(len), None) => Verdict::Hit(len, zone),
-            // Clients may join the refresh once the entry has expired: it is their stale answer.
-            (Some(len), old) => Verdict::Refresh(len, zone, Box::new(miss(query, key, route, old))),
-        }
+        hit(len, zone)
     }
 
     fn answer_own(&self, asked: &Asked<'_>, entry: Option<Entry>, round: &Round, out: &mut [u8]) -> Verdict {
@@ -277,6 +278,39 @@ impl Front {
     }
 }
 
+/// Where answers from the cache are written.
+struct Desk<'a> {
+    front: &'a Front,
+    route: &'a Route,
+    asker: Asker<'a>,
+    protocol: Protocol,
+    now: Now,
+    out: &'a mut [u8],
+}
+
+impl Desk<'_> {
+    fn fresh(&mut self, entry: &Entry, turn: u32) -> Option<usize> {
+        let rules = &self.route.rules;
+        self.route.counters.hits[usize::from(entry.is_denial())].bump();
+        let age = if rules.keep_ttl { 0 } else { entry.age(self.now) };
+        let turn = if rules.rotate { turn } else { 0 };
+        self.write(entry, Ttl::Aged(age), turn, None)
+    }
+
+    fn write(&mut self, entry: &Entry, ttl: Ttl, turn: u32, error: Option<u16>) -> Option<usize> {
+        let len = answer::write(self.out, &entry.stored(), &self.asker, ttl, turn, error)?;
+        if self.protocol == Protocol::Udp && self.out[2] & (header::TC >> 8) as u8 != 0 {
+            self.front.counters.truncated.bump();
+        }
+        self.route.counters.traffic.answered(self.protocol, entry.rcode(), len);
+        Some(len)
+    }
+}
+
+fn hit(len: Option<usize>, zone: usize) -> Verdict {
+    len.map_or(Verdict::Silence, |len| Verdict::Hit(len, zone))
+}
+
 /// What an answer to `query` must look like.
 fn asker<'a>(query: &Query<'a>, client: Client, udp_size: u16) -> Asker<'a> {
     let limit = match client.protocol {
@@ -299,7 +333,7 @@ fn complete(key: &mut Key, cache: &Cache, route: &Route, query: &Query<'_>) {
     key.complete(cache.seed(), route.id, rtype, class, dnssec_ok(query), checking_disabled(query));
 }
 
-fn miss(query: &Query<'_>, key: Key, route: &Rc<Route>, stale: Option<Arc<Entry>>) -> Miss {
+fn miss(query: &Query<'_>, key: Key, route: &Rc<Route>, stale: Option<Entry>) -> Miss {
     let ask = Ask {
         name: key.name().into(),
         rtype: query.question.rtype,
@@ -314,7 +348,7 @@ fn hand_on(
     asked: &Asked<'_>,
     key: Key,
     route: &Rc<Route>,
-    stale: Option<Arc<Entry>>,
+    stale: Option<Entry>,
     asker: &Asker<'_>,
 ) -> Verdict {
     let query = &asked.query;

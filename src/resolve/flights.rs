@@ -4,7 +4,6 @@
 //! join. Both numbers are bounded, so that a flood of misses costs bounded memory.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use crate::cache::{Entry, Key};
 use crate::clock::Now;
@@ -21,7 +20,7 @@ pub struct Flights {
 struct Flight {
     waiters: Vec<Waiter>,
     /// The stale answer that those who still come get at once, since the fresh one is overdue.
-    overdue: Option<Arc<Entry>>,
+    overdue: Option<Entry>,
     prefetch: bool,
 }
 
@@ -32,7 +31,7 @@ pub enum Joined {
     /// It waits for a flight that is under way.
     Waits,
     /// The flight is overdue: it is to get this answer now.
-    Overdue(Waiter, Arc<Entry>),
+    Overdue(Waiter, Entry),
     /// There are as many flights as may be.
     NoFlight(Waiter),
     /// There are as many waiters as may be.
@@ -56,7 +55,7 @@ impl Flights {
         let under_way = self.by_key.len();
         match self.by_key.get_mut(key.bytes()) {
             Some(Flight { overdue: Some(entry), .. }) if entry.is_usable(now) => {
-                Joined::Overdue(waiter, Arc::clone(entry))
+                Joined::Overdue(waiter, entry.clone())
             }
             Some(flight) if flight.waiters.len() >= waiters => Joined::NoSeat(waiter),
             Some(flight) => {
@@ -87,9 +86,9 @@ impl Flights {
     }
 
     /// The fresh answer is overdue: who waits is to get `stale` now, and so is who comes later.
-    pub fn overdue(&mut self, key: &Key, stale: &Arc<Entry>) -> Vec<Waiter> {
+    pub fn overdue(&mut self, key: &Key, stale: &Entry) -> Vec<Waiter> {
         self.by_key.get_mut(key.bytes()).map_or_else(Vec::new, |flight| {
-            flight.overdue = Some(Arc::clone(stale));
+            flight.overdue = Some(stale.clone());
             std::mem::take(&mut flight.waiters)
         })
     }

@@ -47,6 +47,7 @@ pub use routes::{Route, Routes};
 pub use times::{OwnTimes, Times};
 pub use zones::{Snapshot, Zone};
 
+use crate::cache::entry::Maker;
 use crate::cache::{Cache, Entry, Key};
 use crate::clock::Now;
 use crate::count::{Counter, Gauge};
@@ -148,6 +149,7 @@ pub struct Resolver {
     upstreams: Upstreams,
     flights: RefCell<Flights>,
     desk: RefCell<Desk>,
+    maker: RefCell<Maker>,
 }
 
 /// A question that the cache could not answer, or whose answer is to be refreshed.
@@ -159,7 +161,7 @@ pub struct Miss {
     /// The zone it belongs to.
     pub route: Rc<Route>,
     /// The old answer, if there is one that may be served: stale, or about to be.
-    pub stale: Option<Arc<Entry>>,
+    pub stale: Option<Entry>,
 }
 
 impl Resolver {
@@ -182,6 +184,7 @@ impl Resolver {
             upstreams,
             flights: RefCell::default(),
             desk: RefCell::default(),
+            maker: RefCell::default(),
         })
     }
 
@@ -289,7 +292,7 @@ impl Resolver {
         self.land(&miss, found, Now::read());
     }
 
-    fn serve_stale(&self, miss: &Miss, stale: &Arc<Entry>, now: Now) {
+    fn serve_stale(&self, miss: &Miss, stale: &Entry, now: Now) {
         // Its time may have run out since the flight began.
         if stale.is_usable(now) {
             let waiters = self.flights.borrow_mut().overdue(&miss.key, stale);
@@ -316,20 +319,22 @@ impl Resolver {
             miss.route.heard(outcome.is_ok());
         }
         let entry = match outcome {
-            Ok(reply) => Entry::from_reply(&local::shorten(&reply).unwrap_or(reply), &miss.route.rules, now)
+            Ok(reply) => self
+                .maker
+                .borrow_mut()
+                .make(&local::shorten(&reply).unwrap_or(reply), &miss.route.rules, now)
                 .inspect_err(|_| miss.route.counters.malformed.bump())
                 .ok(),
             Err(failure) => {
                 reply::failure_entry(&miss.question(), code_of(failure), extended_error_of(failure), now)
             }
         }
-        .or_else(|| reply::failure_entry(&miss.question(), rcode::SERVFAIL, extended_error::OTHER, now))
-        .map(Arc::new);
+        .or_else(|| reply::failure_entry(&miss.question(), rcode::SERVFAIL, extended_error::OTHER, now));
         let Some(entry) = entry else { return };
         if answer::is_answer(entry.rcode()) {
             // A part of an answer is for who asked now: it neither is kept nor drives out what is.
             if !entry.is_truncated() {
-                self.cache.store(&miss.key, Arc::clone(&entry), &miss.route.rules);
+                self.cache.store(&miss.key, entry.clone(), &miss.route.rules);
             }
             return self.answer_all(&waiters, Outcome::Fresh(&entry), miss.manner(now));
         }
@@ -341,7 +346,7 @@ impl Resolver {
         // A limit of our own says nothing about the question.
         if !limited {
             let Route { rules, times, .. } = &*miss.route;
-            self.cache.fail(&miss.key, Arc::clone(&entry), rules, times.failures, now);
+            self.cache.fail(&miss.key, entry.clone(), rules, times.failures, now);
         }
         let outcome = match &miss.stale {
             Some(stale) if stale.is_usable(now) => Outcome::Stale(stale),

@@ -109,8 +109,7 @@ async fn serve(
     started: std::sync::mpsc::Sender<io::Result<()>>,
 ) {
     let resolver = Resolver::new(parts.index, parts.cache, parts.resolve, parts.published);
-    let front =
-        Rc::new(Front { resolver: Rc::clone(&resolver), settings: parts.settings, counters: parts.listen });
+    let front = Rc::new(Front::new(Rc::clone(&resolver), parts.settings, parts.listen));
     let clients = Clients::new(Rc::clone(&front), parts.count);
     let mut acceptors = Vec::new();
     let listening = parts.sockets.into_iter().enumerate().try_for_each(|(number, (sockets, served))| {

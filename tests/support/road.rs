@@ -53,7 +53,7 @@ impl Road {
         let published = Arc::new(ArcSwap::from_pointee(snapshot));
         let resolver = Resolver::new(0, Arc::new(Cache::new(1 << 20)), Arc::default(), published);
         let settings = Arc::new(ArcSwap::from_pointee(sidestep::listen::Settings::default()));
-        Self { front: Front { resolver, settings, counters: Arc::default() }, rules }
+        Self { front: Front::new(resolver, settings, Arc::default()), rules }
     }
 
     /// Runs `body` with a road as a worker would, for at most 20 s.
@@ -94,7 +94,7 @@ impl Road {
     /// Puts the answer to a query into the cache, as if it had come at `came`.
     pub fn prime(&self, packet: &[u8], reply: &[u8], came: Now) {
         let entry = Entry::from_reply(reply, &self.rules, came).expect("a reply");
-        self.front.resolver.cache.store(&self.key(packet), Arc::new(entry), &self.rules);
+        self.front.resolver.cache.store(&self.key(packet), entry, &self.rules);
     }
 
     /// A batch that comes at `now`.
