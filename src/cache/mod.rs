@@ -30,6 +30,9 @@ use shard::{Shard, Slot};
 pub use share::Share;
 pub use ttl::{Kind, Rules};
 
+/// What keys are hashed with.
+pub type Seed = foldhash::quality::SeedableRandomState;
+
 /// Bytes for all answers together.
 pub const SIZE: Limit<u64> = Limit::new(1 << 20, 32 << 20, 64 << 30);
 /// Shards: enough that workers seldom meet, few enough that the smallest cache holds the largest message.
@@ -92,7 +95,7 @@ pub struct Cache {
     shards: Vec<Mutex<Shard>>,
     /// Rise when an entry is replaced; written under the lock of its shard, read without any.
     versions: Box<[AtomicU32]>,
-    seed: foldhash::quality::RandomState,
+    seed: Seed,
     size: u64,
 }
 
@@ -121,11 +124,17 @@ pub struct OfZone {
 impl Cache {
     /// An empty store of `size` bytes.
     pub fn new(size: u64) -> Self {
+        Self::with_seed(size, Seed::random())
+    }
+
+    /// The same with a seed of the caller's choice, for whoever counts what a look-up costs: the same keys then meet in
+    /// the same places in every run. Only a random one keeps clients from making keys that meet.
+    pub fn with_seed(size: u64, seed: Seed) -> Self {
         let limit = usize::try_from(size).unwrap_or(usize::MAX) / SHARDS;
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(limit))).collect(),
             versions: (0..VERSIONS).map(|_| AtomicU32::default()).collect(),
-            seed: foldhash::quality::RandomState::default(),
+            seed,
             size,
         }
     }
@@ -136,7 +145,7 @@ impl Cache {
     }
 
     /// What keys are hashed with.
-    pub fn seed(&self) -> &foldhash::quality::RandomState {
+    pub fn seed(&self) -> &Seed {
         &self.seed
     }
 
