@@ -46,6 +46,21 @@ test-userns:
 bench *arguments:
     cargo bench --bench road -- {{arguments}}
 
+# Instructions and allocations of a hit and of a miss, beside the recorded ones; `check` fails where they are above,
+# `time` says nanoseconds. Needs valgrind. With the recorded compiler, if rustup has it here.
+cost *arguments:
+    #!/bin/sh
+    set -eu
+    recorded=$(sed -n 's/^rustc = "rustc \([^ ]*\).*/\1/p' tests/cost/recorded.toml)
+    if rustup run "${recorded:-none}" rustc --version >/dev/null 2>&1; then
+        export RUSTUP_TOOLCHAIN=$recorded
+    fi
+    cargo bench --bench cost -- {{arguments}}
+
+# Writes tests/cost/recorded.toml anew, with the compiler that is in use.
+cost-record:
+    cargo bench --bench cost -- record
+
 # The manifests, chart, unit, rules and dashboard of deploy/; needs kustomize, helm, promtool, systemd and root.
 check-deploy:
     cargo build
