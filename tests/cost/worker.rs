@@ -65,7 +65,7 @@ impl Worker {
             Resolver::new(0, cache, Arc::default(), published)
         };
         let settings = Arc::new(ArcSwap::from_pointee(sidestep::listen::Settings::default()));
-        let front = Front { resolver, settings, counters: Arc::default() };
+        let front = Front::new(resolver, settings, Arc::default());
         Ok(Self { front, runtime, tasks, room: vec![0; ROOM].into(), hits: RefCell::default() })
     }
 
@@ -79,7 +79,7 @@ impl Worker {
             zone::answer(&packet.bytes, &mut reply);
             let entry = Entry::from_reply(&reply, &rules, now).map_err(|_| "no reply")?;
             let (_, key) = self.key(&packet.bytes, &round).ok_or("no query")?;
-            cache.store(&key, Arc::new(entry), &rules);
+            cache.store(&key, entry, &rules);
         }
         Ok(())
     }
@@ -191,7 +191,6 @@ fn snapshot(upstream: SocketAddr) -> Snapshot {
         display: display.into(),
         listeners: vec![0],
         servers: vec![0],
-        counters: vec![vec![Arc::default()]],
         ..Zone::default()
     });
     let server = Server { address: upstream, transport: Transport::Tcp };
