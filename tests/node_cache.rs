@@ -44,9 +44,14 @@ fn it_answers_to_its_name_however_it_is_called() {
 fn its_pages_go_to_standard_output() {
     let (code, plugins, err) = sidestep(&["-plugins"]);
     assert_eq!((code, err.as_str()), (0, ""));
-    for name in ["bind", "cache", "errors", "forward", "health", "loop", "prometheus", "reload", "template"] {
-        assert!(plugins.lines().any(|line| line == format!("  dns.{name}")), "{name}: {plugins}");
-    }
+    let listed: Vec<&str> = plugins.lines().filter_map(|line| line.strip_prefix("  dns.")).collect();
+    // Whoever looks for a plugin that is none is told which there are.
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("Corefile.base"), ". {\n    zzzzzzzzzzzz\n}\n").unwrap();
+    let known = check(dir.path(), &[]).2;
+    let known: Vec<&str> =
+        known.lines().next().unwrap().split("known: ").nth(1).unwrap().split(", ").collect();
+    assert_eq!(listed, known);
     let (code, page, err) = sidestep(&["node-cache", "-h"]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert_eq!(sidestep(&["node-cache", "--help"]).1, page);
@@ -112,6 +117,54 @@ fn a_service_that_is_missing_is_named_with_what_to_do() {
     let start = "Corefile.base:2:15: this is the address of Service `my-dns`, and the environment has no \
                  MY_DNS_SERVICE_HOST";
     assert!(err.starts_with(start) && err.contains("-upstreamsvc") && !err.contains("nil"), "{err}");
+    assert!(!dir.path().join("Corefile").exists(), "nothing is written");
+}
+
+#[test]
+fn addresses_of_both_families_serve_health_and_are_converted() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = "cluster.test {\n    bind __PILLAR__LOCAL__DNS__ __PILLAR__DNS__SERVER__\n    \
+                health __PILLAR__LOCAL__DNS__:8080\n    forward . __PILLAR__CLUSTER__DNS__\n}\n";
+    fs::write(dir.path().join("Corefile.base"), base).unwrap();
+    for (ips, served) in [
+        ("169.254.20.10,fd00::10", vec!["169.254.20.10:8080", "[fd00::10]:8080"]),
+        ("fd00::10,169.254.20.10", vec!["[fd00::10]:8080", "169.254.20.10:8080"]),
+        ("fd00::10", vec!["[fd00::10]:8080"]),
+    ] {
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let [base, corefile, map] = ["Corefile.base", "Corefile", "kube-dns"].map(path);
+        let run = |what: &str| {
+            let args = [
+                "node-cache",
+                what,
+                "-localip",
+                ips,
+                "-basecorefile",
+                &base,
+                "-conf",
+                &corefile,
+                "-kubednscm",
+                &map,
+                "-upstreamsvc",
+                "up",
+            ];
+            run(Command::new(env!("CARGO_BIN_EXE_sidestep")).args(args).env("UP_SERVICE_HOST", "10.96.0.20"))
+        };
+        let (code, out, err) = run("-check");
+        assert_eq!((code, err.as_str()), (0, ""), "{ips}");
+        for address in served {
+            assert!(
+                out.contains(&format!("{{ address = \"{address}\", paths = [\"/health\", \"/ready\"] }}")),
+                "{out}"
+            );
+        }
+        let (code, converted, err) = run("-convert");
+        assert_eq!((code, err.as_str()), (0, ""), "{ips}");
+        assert!(converted.starts_with("[listen]") && converted.len() < out.len() / 2, "{converted}");
+        let file = dir.path().join("sidestep.toml");
+        fs::write(&file, converted).unwrap();
+        assert_eq!(sidestep(&["check", file.to_str().unwrap()]), (0, out, String::new()), "{ips}");
+    }
     assert!(!dir.path().join("Corefile").exists(), "nothing is written");
 }
 

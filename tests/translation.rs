@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may stop")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -206,6 +207,20 @@ fn pages_are_served_where_the_plugins_say() {
     assert_eq!(serve("health"), "serve = [{ address = \"[::]:8080\", paths = [\"/health\", \"/ready\"] }]");
     let both = serve("health 127.0.0.2 127.0.0.3:8081");
     assert!(both.contains("127.0.0.2:8081") && both.contains("127.0.0.3:8081"), "{both}");
+    // What the add-on's line becomes with an IPv6 address last, without brackets and with them.
+    let six = |paths: &str| {
+        format!(
+            "{{ address = \"127.0.0.2:8081\", paths = {paths} }}, {{ address = \"[fd00::10]:8081\", paths = {paths} }}"
+        )
+    };
+    let six = format!("serve = [{}]", six("[\"/health\", \"/ready\"]"));
+    assert_eq!(serve("health 127.0.0.2 fd00::10:8081"), six);
+    assert_eq!(serve("health [127.0.0.2 fd00::10]:8081"), six);
+    assert_eq!(serve("health 127.0.0.2 [fd00::10]:8081"), six);
+    for alone in ["health fd00::10:8081", "health [fd00::10]:8081"] {
+        assert!(serve(alone).starts_with("serve = [{ address = \"[fd00::10]:8081\", paths"), "{alone}");
+    }
+    assert!(serve("health [127.0.0.2]:8081").starts_with("serve = [{ address = \"127.0.0.2:8081\", paths"));
     assert!(serve("prometheus").contains("127.0.0.1:9153"));
     assert_eq!(
         serve("prometheus :9253\nready localhost:8181"),
@@ -215,14 +230,143 @@ fn pages_are_served_where_the_plugins_say() {
 }
 
 #[test]
+fn a_port_of_pages_is_served_once_and_at_every_address_that_is_named() {
+    let serve = |lines: [&str; 2]| {
+        let block =
+            |name: &str, line: &str| format!("{name} {{\nbind 127.0.0.1\nforward . 192.0.2.1\n{line}\n}}\n");
+        let config = load(&(block(".", lines[0]) + &block("a.test", lines[1])), false).unwrap();
+        let found: Vec<_> =
+            config.http.iter().map(|http| format!("{} {}", http.address, http.paths.len())).collect();
+        found.join(", ")
+    };
+    for narrow in ["prometheus 0.0.0.0:9253", "prometheus 127.0.0.1:9253", "prometheus [::1]:9253"] {
+        assert_eq!(serve([narrow, "ready :9253"]), "[::]:9253 2", "{narrow}");
+        assert_eq!(serve(["ready [::]:9253", narrow]), "[::]:9253 2", "{narrow}");
+    }
+    assert_eq!(serve(["prometheus 0.0.0.0:9253", "health 127.0.0.1:9253"]), "0.0.0.0:9253 3");
+    assert_eq!(
+        serve(["prometheus 127.0.0.1:9253", "prometheus 127.0.0.2:9253"]),
+        "127.0.0.1:9253 1, 127.0.0.2:9253 1"
+    );
+    assert_eq!(serve(["prometheus 0.0.0.0:9253", "prometheus [::1]:9253"]), "0.0.0.0:9253 1, [::1]:9253 1");
+    assert_eq!(serve(["prometheus :9253", "prometheus 127.0.0.1:9254"]), "[::]:9253 1, 127.0.0.1:9254 1");
+}
+
+#[test]
+fn a_line_that_needs_a_restart_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("Corefile");
+    let text = |bind: &str, pages: &str, cache: &str| {
+        let text = format!(
+            ". {{\n  bind 127.0.0.1 {bind}\n  forward . 192.0.2.1\n  prometheus :9253\n{pages}  cache {{\n    success {cache}\n  }}\n}}\n"
+        );
+        fs::write(&path, text).unwrap();
+        read(&path, false).unwrap()
+    };
+    let running = text("", "", "100");
+    let named = |config: &Config, running: &Config| {
+        let at = |key| config.differs_at(running, key).map(|at| format!("{key} {}:{}", at.line, at.column));
+        config.needs_restart(running).into_iter().map(|key| at(key).unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let changed = text("127.0.0.2", "  health 127.0.0.1:8080\n", "200000");
+    assert_eq!(named(&changed, &running), ["listen.addresses 2:18", "cache.size 7:13", "http.serve 5:10"]);
+    assert_eq!(named(&running, &changed)[2], "http.serve 5:10", "the line that is gone");
+    let toml = Config::parse("[http]\nserve = [{ address = \"127.0.0.1:1\" }]\n", "t").unwrap();
+    assert_eq!(toml.differs_at(&Config::default(), "http.serve"), None, "its key is its name");
+}
+
+#[test]
+fn where_nobody_answers_or_one_asks_oneself_it_is_said() {
+    let notes = |lines: &str| -> Vec<String> {
+        let config = load(&format!("a.test {{\n  bind 127.0.0.1\n{lines}}}\n"), false).unwrap();
+        config
+            .notes
+            .iter()
+            .map(|note| format!("{}:{}: {}", note.at.line, note.at.column, note.what))
+            .collect()
+    };
+    let nobody = "1:1: this block has no `forward`, nor data of its own: what it is asked ends in SERVFAIL";
+    assert_eq!(notes("  cache 30\n"), [nobody]);
+    assert_eq!(notes("  rewrite name x.a.test y.a.test\n"), [nobody]);
+    for line in [
+        "  forward . 192.0.2.1\n",
+        "  hosts {\n 192.0.2.1 a.test\n }\n",
+        "  template ANY ANY {\n rcode NXDOMAIN\n }\n",
+    ] {
+        assert_eq!(notes(line), Vec::<String>::new(), "{line}");
+    }
+    // Each of these would ask itself.
+    for (text, at, told) in [
+        (
+            ".:5353 {\n  bind 127.0.0.1\n  forward . 127.0.0.1:5353\n}\n",
+            "3:3",
+            "127.0.0.1:5353, and answers there itself (127.0.0.1:5353)",
+        ),
+        (
+            ".:5353 {\n  forward . 192.0.2.1 127.0.0.2:5353\n}\n",
+            "2:3",
+            "127.0.0.2:5353, and answers there itself (0.0.0.0:5353)",
+        ),
+        (".:5353 {\n  forward . [::1]:5353\n}\n", "2:3", "[::1]:5353, and answers there itself ([::]:5353)"),
+        (
+            ".:5353 {\n  bind 127.0.0.1\n  forward . 192.0.2.1 {\n    next NXDOMAIN\n  }\n  forward . 127.0.0.1:5353\n}\n",
+            "3:3",
+            "127.0.0.1:5353, and answers there itself (127.0.0.1:5353)",
+        ),
+    ] {
+        let found = load(text, false).unwrap_err();
+        assert!(found.starts_with(&format!("Corefile:{at}: zone `.` asks {told}")), "{found}");
+    }
+    // One of ours asks another one.
+    let chain = ". {\n  bind 127.0.0.1\n  forward . 127.0.0.2\n}\n.:5353 {\n  bind 127.0.0.1\n  forward . 127.0.0.1:53\n}\n";
+    assert!(load(chain, false).is_ok());
+    let toml = "[listen]\naddresses = [\"127.0.0.1:5353\"]\n[[zone]]\nname = \".\"\nupstreams = [\"192.0.2.1\", \"127.0.0.1:5353\"]\n";
+    let found = Config::parse(toml, "test").unwrap_err();
+    assert!(
+        found.summary().starts_with("test:5:13: zone `.` asks 127.0.0.1:5353, and answers there itself"),
+        "{found}"
+    );
+    let flags = Flags {
+        listen: vec!["127.0.0.1:5353".parse().unwrap()],
+        upstream: vec![sidestep::config::parse_upstream("127.0.0.1:5353").unwrap()],
+        ..Flags::default()
+    };
+    let found = Config::load(&flags).unwrap_err();
+    assert!(found.summary().starts_with("--upstream: zone `.` asks"), "{found}");
+}
+
+#[test]
+fn what_a_node_needs_is_left_to_be_uncommented() {
+    let text = |bind: &str| {
+        load(&format!(". {{\n  bind {bind}\n  forward . 192.0.2.1\n}}\n"), false).unwrap().to_short_toml()
+    };
+    let toml = text("169.254.20.10 10.96.0.10 127.0.0.1 fd00::10");
+    let lines: Vec<&str> = toml.lines().rev().take(3).collect();
+    assert_eq!(lines[..2], ["# addresses = [\"169.254.20.10\", \"10.96.0.10\", \"fd00::10\"]", "# [node]"]);
+    assert!(lines[2].starts_with("# On a node, "), "{toml}");
+    let uncommented = toml.replace("# [node]", "[node]").replace("# addresses", "addresses");
+    let config = Config::parse(&uncommented, "test").unwrap();
+    assert_eq!(config.node.addresses.len(), 3);
+    for bind in ["127.0.0.1", "10.96.0.10"] {
+        assert!(!text(bind).contains("[node]"), "{bind}");
+    }
+}
+
+#[test]
 fn faults_have_a_line_and_a_column_and_say_what_to_do() {
     for (line, message) in [
         ("cahce 30", "Corefile:2:3: unknown plugin `cahce`; did you mean `cache`?"),
         (
             "kubernetes cluster.local",
-            "Corefile:2:3: node-cache has no plugin `kubernetes`, and neither have we; forward",
+            "Corefile:2:3: node-cache has no plugin `kubernetes`, and neither have we; ask the cluster's DNS, with a \
+             line `forward . 10.96.0.10 {`, below it `force_tcp`, and below that `}`",
         ),
         ("cache 0", "Corefile:2:9: a TTL of 0 is none"),
+        (
+            "cache 1m30s",
+            "Corefile:2:9: `1m30s` stands where a zone does: only names below it are cached; write the TTL as seconds, \
+             without a unit: cache 90",
+        ),
         ("cache {\n    success\n  }", "Corefile:3:5: `success` lacks its capacity"),
         ("cache {\n    prefetch 1 1m 5%\n  }", "Corefile:3:19: `5%` is no share of a TTL; give 10% to 90%"),
         (
@@ -242,6 +386,24 @@ fn faults_have_a_line_and_a_column_and_say_what_to_do() {
         ("forward . 192.0.2.1 {\n    expire 2\n  }", "Corefile:3:12: `2` is no duration"),
         ("forward . 192.0.2.1 {\n    force_tcp yes\n  }", "Corefile:3:15: `yes` is one word too many"),
         ("bind eth0", "Corefile:2:8: `eth0` is no IP address"),
+        (
+            "bind 10.0.0.1 [fd00::10]",
+            "Corefile:2:17: `[fd00::10]` is more than an IP address; write it without brackets, and a port behind the \
+             block's key: `bind 10.0.0.1 fd00::10`",
+        ),
+        ("bind 10.0.0.1:53", "Corefile:2:8: `10.0.0.1:53` is more than an IP address"),
+        (
+            "forward 1.1.1.1",
+            "Corefile:2:11: `1.1.1.1` stands where FROM does, the names to ask for, before TO, the servers; write the \
+             names first, all of them are `.`: `forward . 1.1.1.1`",
+        ),
+        ("forward [2001:db8::1]:53 1.1.1.1", "Corefile:2:11: `[2001:db8::1]:53` stands where FROM does"),
+        ("forward /etc/resolv.conf", "Corefile:2:11: `/etc/resolv.conf` stands where FROM does"),
+        (
+            "bind __PILLAR__LOCAL__DNS__",
+            "Corefile:2:8: the variable `__PILLAR__LOCAL__DNS__` is filled in only in a base file of node-cache; try \
+             `sidestep node-cache -check -localip 169.254.20.10 -basecorefile Corefile`",
+        ),
         ("bufsize 100", "Corefile:2:11: `100` is no size of a datagram; give 512 to 4096"),
         ("rewrite name regex ( x", "Corefile:2:22: "),
         ("rewrite edns0 local set 0xffee 0x61", "Corefile:2:11: not supported: rewrite edns0"),
@@ -276,8 +438,11 @@ fn the_lenient_are_told_of_what_is_in_vain_but_not_spared_what_makes_no_sense() 
         "loadbalance weighted f",
         "log {common}",
         "cache {\nsuccess 1 9999999\n}",
+        "cache 30s",
+        "forward 1.1.1.1 9.9.9.9",
     ] {
-        let text = format!(". {{\n{line}\n}}\n");
+        let more = if line.starts_with("forward") { "" } else { "\nforward . 192.0.2.1" };
+        let text = format!(". {{\n{line}{more}\n}}\n");
         assert!(load(&text, false).is_err(), "{line}");
         assert_eq!(
             load(&text, true).unwrap_or_else(|problem| panic!("{line}: {problem}")).notes.len(),
@@ -416,7 +581,8 @@ fn corefiles_from_the_field_are_translated_and_their_conversions_say_the_same() 
         for text in [config.to_toml(), config.to_short_toml()] {
             let again = Config::parse(&text, "converted")
                 .unwrap_or_else(|problem| panic!("{name}: {problem}\n{text}"));
-            let config = Config { files: Vec::new(), notes: Vec::new(), ..config.clone() };
+            let config =
+                Config { files: Vec::new(), notes: Vec::new(), places: BTreeMap::new(), ..config.clone() };
             assert_eq!(again, config, "{name}\n{text}");
         }
     }

@@ -8,36 +8,11 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::config::corefile_plugins;
 use crate::config::node_cache::{Asked, is_flag, parse, usage};
 
 /// The command, and the program name that stands for it.
 const NAME: &str = "node-cache";
-
-/// What node-cache's own build names, in its order; those of them that do nothing here are accepted.
-const PLUGINS: [&str; 22] = [
-    "bind",
-    "bufsize",
-    "cache",
-    "debug",
-    "dns64",
-    "dnstap",
-    "errors",
-    "forward",
-    "health",
-    "hosts",
-    "log",
-    "loadbalance",
-    "loop",
-    "metadata",
-    "pprof",
-    "prometheus",
-    "reload",
-    "rewrite",
-    "template",
-    "timeouts",
-    "trace",
-    "whoami",
-];
 
 /// The arguments of node-cache, if these are for it; the first is the program's name.
 pub(super) fn arguments(all: &[OsString]) -> Option<Vec<OsString>> {
@@ -64,6 +39,7 @@ pub(super) fn node_cache(arguments: Vec<OsString>) -> ExitCode {
     match parse(plain) {
         Ok(Asked::Run(flags)) => super::run(*flags),
         Ok(Asked::Check(flags)) => super::check::check(*flags),
+        Ok(Asked::Convert(flags)) => super::convert::print(&flags),
         Ok(Asked::Version) => super::print(version().as_bytes()),
         Ok(Asked::Plugins) => super::print(plugins().as_bytes()),
         Ok(Asked::Help) => super::print(usage().as_bytes()),
@@ -85,8 +61,8 @@ fn version() -> String {
 
 /// As CoreDNS lists them.
 fn plugins() -> String {
-    let lines: Vec<String> = PLUGINS.iter().map(|name| format!("  dns.{name}\n")).collect();
-    format!("Server types:\n  dns\n\nOther plugins:\n{}", lines.concat())
+    let lines: String = corefile_plugins().map(|name| format!("  dns.{name}\n")).collect();
+    format!("Server types:\n  dns\n\nOther plugins:\n{lines}")
 }
 
 #[cfg(test)]

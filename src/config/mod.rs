@@ -42,12 +42,13 @@ mod target;
 pub mod watch;
 mod zone;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use address::{parse_interface, parse_listen, parse_node};
+pub use corefile::names as corefile_plugins;
 pub use flags::Flags;
 pub use fuzz::fuzz;
 pub use keys::{
@@ -100,6 +101,8 @@ pub struct Config {
     pub notes: Vec<Note>,
     /// A Corefile whose variables were filled in, and the file that it is to be written to.
     pub filled: Option<(PathBuf, String)>,
+    /// Where a Corefile says what needs a restart: by key, and for lists by address. TOML says it by the key's name.
+    pub places: BTreeMap<String, Spot>,
 }
 
 impl Config {
@@ -123,7 +126,7 @@ impl Config {
         let notes = self.notes.iter().map(|note| format!("# {note}\n"));
         let notes: String = notes.collect();
         let gap = if notes.is_empty() { "" } else { "\n" };
-        format!("{notes}{gap}{}", print::print_differing(self))
+        format!("{notes}{gap}{}{}", print::print_differing(self), print::node_to_be(self))
     }
 
     /// The keys that differ from the running configuration but only take effect at a restart.
@@ -137,6 +140,22 @@ impl Config {
             ("log.format", self.log.format != running.log.format),
         ];
         differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Where the Corefile says what is different about one of these keys; the running one's, if that is a line that is gone.
+    pub fn differs_at<'c>(&'c self, running: &'c Self, key: &str) -> Option<&'c Spot> {
+        let only = |one: &Self, other: &Self| match key {
+            "http.serve" => one.http.iter().find(|l| !other.http.contains(l)).map(|l| l.address),
+            "listen.addresses" => {
+                let (listen, others) = (&one.listen.addresses, &other.listen.addresses);
+                listen.iter().find(|address| !others.contains(address)).copied()
+            }
+            _ => None,
+        };
+        let place = |one: &'c Self, other| {
+            only(one, other).and_then(|address| one.places.get(&corefile::of_list(key, address)))
+        };
+        place(self, running).or_else(|| place(running, self)).or_else(|| self.places.get(key))
     }
 
     /// The files with upstreams, each once: they are to be watched, as the configuration is.
@@ -174,7 +193,11 @@ impl Config {
             }
         })?;
         let zones = written.zones.into_iter().map(zone::WrittenZone::settle).collect();
-        Ok(Self { zones, files, notes, filled, ..written.config })
+        let places = written.places.into_iter().filter_map(|(key, place)| match place {
+            problem::Place::Corefile(spot) if !key.starts_with("zone[") => Some((key, spot)),
+            _ => None,
+        });
+        Ok(Self { zones, files, notes, filled, places: places.collect(), ..written.config })
     }
 
     /// The defaults, without any zone.
@@ -192,6 +215,7 @@ impl Config {
             files: Vec::new(),
             notes: Vec::new(),
             filled: None,
+            places: BTreeMap::new(),
         }
     }
 }
@@ -260,19 +284,29 @@ pub struct HttpListener {
 }
 
 impl HttpListener {
-    /// Has these paths served at `address` too, by the listener that is there already if one is.
+    /// Has these paths served at `address` too, as Go's programs mean it: by the listener that is there already, or by one
+    /// for more addresses, as a port can be had once.
     pub(crate) fn add(all: &mut Vec<Self>, address: SocketAddr, paths: &[HttpPath]) {
-        // Port 0 is another free port each time.
-        let same = all.iter_mut().find(|listener| listener.address == address && address.port() != 0);
-        match same {
-            Some(listener) => {
-                listener.paths.extend(paths);
-                listener.paths.sort_unstable();
-                listener.paths.dedup();
-            }
-            None => all.push(Self { address, paths: paths.to_vec() }),
-        }
+        let wide = all.iter().map(|other| other.address).find(|&other| covers(other, address));
+        let address = wide.unwrap_or(address);
+        let mut added = Self { address, paths: paths.to_vec() };
+        let is_narrow = |other: &Self| covers(address, other.address);
+        let index = all.iter().position(is_narrow).unwrap_or(all.len());
+        added.paths.extend(all.iter().filter(|other| is_narrow(other)).flat_map(|other| &other.paths));
+        added.paths.sort_unstable();
+        added.paths.dedup();
+        all.retain(|other| !is_narrow(other));
+        all.insert(index, added);
     }
+}
+
+/// Whether what is served at `wide` is served at `narrow` too: `[::]` is every address of both families, `0.0.0.0` every
+/// one of IPv4.
+fn covers(wide: SocketAddr, narrow: SocketAddr) -> bool {
+    // Port 0 is another free port each time.
+    let same_port = wide.port() == narrow.port() && wide.port() != 0;
+    let is_everywhere = wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4());
+    same_port && (is_everywhere || wide == narrow)
 }
 
 /// What HTTP serves.

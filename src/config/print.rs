@@ -1,6 +1,9 @@
 //! A configuration as TOML: every key, in the order of the [list](super::keys), so that it can be read back.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::Config;
+use super::address::parse_node;
 use super::keys::{self, Keys, Section};
 use super::kinds::Kind;
 use super::problem::Fault;
@@ -20,6 +23,26 @@ pub(super) fn print_differing(config: &Config) -> String {
         Section::ALL.into_iter().map(|name| section(name, &mut copy).without(&section(name, &mut bare)));
     let unsaid = zone(WrittenZone::default());
     text(sections.chain(config.zones.iter().map(|of| zone(of.into()).without(&unsaid))))
+}
+
+/// Where addresses are answered on that are as a node's, and no node is asked for: what would ask for it, as comments.
+pub(super) fn node_to_be(config: &Config) -> String {
+    let answered: Vec<IpAddr> = config.listen.addresses.iter().map(SocketAddr::ip).collect();
+    let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V4(v4) if v4.is_link_local());
+    if !config.node.addresses.is_empty() || !answered.iter().any(is_link_local) {
+        return String::new();
+    }
+    let mut bare = Config::bare();
+    for ip in answered.into_iter().filter(|ip| !ip.is_loopback()) {
+        if parse_node(&ip.to_string()).is_ok() && !bare.node.addresses.contains(&ip) {
+            bare.node.addresses.push(ip);
+        }
+    }
+    let node = section(Section::Node, &mut bare).without(&section(Section::Node, &mut Config::bare()));
+    let lines: String = node.0.iter().map(|line| format!("# {line}\n")).collect();
+    format!(
+        "\n# On a node, which is to hold these addresses for its pods and keep them from conntrack, this as well:\n{lines}"
+    )
 }
 
 /// A section's header, and a line for each key. A text may break its line.

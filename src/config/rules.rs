@@ -9,7 +9,7 @@ use super::keys::{ADDRESSES, HTTP_LISTENERS};
 use super::kinds::twice;
 use super::problem::Wrong;
 use super::quantity::time;
-use super::target::WrittenTarget;
+use super::target::{Target, WrittenTarget};
 use super::zone::WrittenZone;
 use crate::local::Refused;
 use crate::node::FirewallKind;
@@ -91,17 +91,27 @@ fn addresses(written: &Written) -> Result<(), Broken> {
             return broken(&["listen.addresses"], twice(&address.to_string()));
         }
     }
-    for address in config.http.iter().map(|l| l.address).filter(|a| a.port() != 0) {
-        if config.listen.addresses.contains(&address) {
+    for (index, address) in config.http.iter().map(|l| l.address).enumerate().filter(|(_, a)| a.port() != 0) {
+        if let Some(dns) = config.listen.addresses.iter().find(|dns| collide(**dns, address)) {
             let wrong =
-                Wrong::new(format!("{address} already answers DNS"), "give HTTP another port, such as 9353");
+                Wrong::new(format!("{dns} already answers DNS"), "give HTTP another port, such as 9353");
             return broken(&["http.serve"], wrong);
         }
         if !seen.insert(address) {
             return broken(&["http.serve"], twice(&address.to_string()));
         }
+        if let Some(other) = config.http[..index].iter().find(|other| collide(other.address, address)) {
+            let what = format!("{address} and {} are the same port, which can be had once", other.address);
+            return broken(&["http.serve"], Wrong::new(what, "leave out the one for fewer addresses"));
+        }
     }
     Ok(())
+}
+
+/// Whether two listeners cannot both be had: each family has sockets of its own, and one for all addresses has them all.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let same = a.port() == b.port() && a.is_ipv4() == b.is_ipv4();
+    same && (a == b || a.ip().is_unspecified() || b.ip().is_unspecified())
 }
 
 /// What the rules can do; and one port for all addresses of the node, as they have one.
@@ -145,6 +155,7 @@ fn zones(zones: &[WrittenZone], addresses: &[SocketAddr]) -> Result<(), Broken> 
         let place = format!("zone[{index}]");
         views(&place, zone, &zones[..index], addresses)?;
         upstreams(&place, zone)?;
+        itself(&place, zone, addresses)?;
         own_rules(&place, zone, addresses)?;
         let s = &zone.rules;
         ordered(&place, ("ttl_min", s.ttl_min), ("ttl_max", s.ttl_max))?;
@@ -190,6 +201,30 @@ fn upstreams(place: &str, zone: &WrittenZone) -> Result<(), Broken> {
         return broken(&[&format!("{place}.upstreams")], Wrong::new(what, "leave one out"));
     }
     Ok(())
+}
+
+/// No zone asks where it answers itself: what it cannot answer would go in a circle.
+fn itself(place: &str, zone: &WrittenZone, addresses: &[SocketAddr]) -> Result<(), Broken> {
+    let listen = if zone.listen.is_empty() { addresses } else { &zone.listen };
+    let next = zone.next.iter().flat_map(|next| &next.upstreams);
+    for target in zone.upstreams.iter().chain(next) {
+        let Target::Server(server) = target.settle(zone.transport) else { continue };
+        if let Some(here) = listen.iter().find(|here| reaches(server.address, **here)) {
+            let what =
+                format!("zone `{}` asks {}, and answers there itself ({here})", zone.name(), server.address);
+            let wrong = Wrong::new(what, "name another server, or let the zone answer elsewhere");
+            return broken(&[&format!("{place}.upstreams"), place], wrong);
+        }
+    }
+    Ok(())
+}
+
+/// Whether what is sent to `to` is for a listener at `at` for sure.
+fn reaches(to: SocketAddr, at: SocketAddr) -> bool {
+    let (ip, same) = (to.ip(), to.port() == at.port() && to.is_ipv4() == at.is_ipv4());
+    // The kernel takes 0.0.0.0 for the machine itself, too.
+    let is_here = at.ip().is_unspecified() && (ip.is_loopback() || ip.is_unspecified());
+    same && (is_here || to == at)
 }
 
 /// On each address a name has one zone; beside it there may be one that answers on all addresses.

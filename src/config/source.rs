@@ -7,6 +7,7 @@ use super::file::{self, Written};
 use super::node_cache::{self, Options};
 use super::problem::{Note, Problem};
 use super::{DNS, read};
+use crate::corefile::{Disk, Surroundings};
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl Loaded {
             }
             Source::Corefile { path, lenient } => {
                 let around = Around { lenient: *lenient, port: DNS, node: None };
-                Self::corefile(read(path)?, path, &around).map(|(loaded, _)| loaded)
+                Self::corefile(read(path)?, path, &around, &Disk).map(|(loaded, _)| loaded)
             }
             Source::NodeCache(options) => node_cache::load(options, &|name| std::env::var(name).ok()),
         }
@@ -82,8 +83,13 @@ impl Loaded {
     }
 
     /// Reads a text as a Corefile. The other text is that with its variables filled in.
-    pub fn corefile(text: String, path: &Path, around: &Around) -> Result<(Self, String), Problem> {
-        let read = corefile::read(&text, path, around)?;
+    pub fn corefile(
+        text: String,
+        path: &Path,
+        around: &Around,
+        disk: &dyn Surroundings,
+    ) -> Result<(Self, String), Problem> {
+        let read = corefile::read(&text, path, around, disk)?;
         let mut files = vec![path.to_owned()];
         files.extend(read.files.into_iter().filter(|file| file != path));
         let loaded = Self {

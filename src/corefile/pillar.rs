@@ -94,6 +94,28 @@ pub fn fill(text: &str, origin: &Path, variables: &Variables) -> Result<Filled, 
     Ok(filled)
 }
 
+/// Refuses a text that still has variables, comments aside: it is a base file, and only node-cache's flags say their values.
+pub fn is_filled(text: &str, origin: &Path) -> Result<(), Fault> {
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim_start().starts_with('#')) {
+        let Some(start) = BEGINNINGS.iter().filter_map(|beginning| line.find(beginning)).min() else {
+            continue;
+        };
+        let (before, found) = line.split_at(start);
+        let at = Place { file: origin.into(), line: number, column: characters(before) + 1, via: None };
+        let what = format!("the variable `{}` is filled in only in a base file of node-cache", name(found));
+        let file = origin.display();
+        let hint = format!("try `sidestep node-cache -check -localip 169.254.20.10 -basecorefile {file}`");
+        return Err(Fault::new(at, what, hint));
+    }
+    Ok(())
+}
+
+/// The name that a text begins with, as it may be shown.
+fn name(text: &str) -> String {
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    shown(&text[..end])
+}
+
 fn fill_line(
     line: &str,
     number: u32,
@@ -143,9 +165,8 @@ fn characters(text: &str) -> u32 {
 fn value<'v>(text: &str, variables: &'v Variables, at: &Place) -> Result<(&'static str, &'v str), Fault> {
     let table = variables.table();
     let Some((name, value)) = table.into_iter().find(|(name, _)| text.starts_with(name)) else {
-        let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
         let known: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
-        let what = format!("unknown variable `{}`", shown(&text[..end]));
+        let what = format!("unknown variable `{}`", self::name(text));
         return Err(Fault::new(at.clone(), what, format!("known: {}", known.join(", "))));
     };
     match value {

@@ -51,9 +51,14 @@ impl Supervisor {
             Ok(snapshot) => snapshot,
             Err(problem) => return self.refuse_reload(why, &problem),
         };
-        for key in config.needs_restart(&self.config.borrow()) {
-            warn!(key, "this change takes effect at the next start");
+        let running = self.config.borrow();
+        for key in config.needs_restart(&running) {
+            match config.differs_at(&running, key) {
+                Some(at) => warn!("{at}: this change takes effect at the next start"),
+                None => warn!(key, "this change takes effect at the next start"),
+            }
         }
+        drop(running);
         self.log.set_level(config.log.level);
         let news = self.publish(snapshot);
         self.settings.store(Arc::new(config.listen.clone()));

@@ -48,6 +48,18 @@ fn blocks_answer_as_their_plugins_say() {
     program
         .rewrite(&text(&format!("test:{port} {{\n  bind 127.0.0.1\n  forward . {}\n}}\n", outside.address)));
     wait_for("the new block", || heard(at, "www.test").0 != 5);
+    let http = free_port();
+    let changed = text(&format!(
+        "test:{port} {{\n  bind 127.0.0.1\n  health 127.0.0.1:{http}\n  forward . {}\n}}\n",
+        outside.address
+    ));
+    let line = changed.lines().position(|line| line.contains("health")).unwrap() + 1;
+    program.rewrite(&changed);
+    wait_for("the line that needs a restart", || {
+        program.logged(": this change takes effect at the next start") > 0
+    });
+    let told = format!("/Corefile:{line}:10: this change takes");
+    assert_eq!(program.logged(&told), 1, "{:?}", program.log());
     program.rewrite(&text("cahce {\n  cahce\n}\n"));
     wait_for("the refusal", || program.logged("unknown plugin `cahce`; did you mean `cache`?") > 0);
     assert_eq!(heard(at, "www.cluster.local").0, 0);

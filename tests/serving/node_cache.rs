@@ -133,6 +133,47 @@ fn variables_are_filled_and_the_file_is_left_to_be_looked_at() {
 }
 
 #[test]
+fn health_is_served_at_addresses_of_both_families_and_metrics_where_two_lines_want_them() {
+    let (port, health, metrics) = (free_port(), free_port(), free_port());
+    let directory = tempfile::tempdir().unwrap();
+    let base = directory.path().join("Corefile.base");
+    let text = format!(
+        ". {{\n    bind __PILLAR__LOCAL__DNS__\n    health __PILLAR__LOCAL__DNS__:{health}\n    prometheus :{metrics}\n    \
+         forward . {}\n}}\ntest {{\n    bind __PILLAR__LOCAL__DNS__\n    prometheus 0.0.0.0:{metrics}\n    forward . {0}\n}}\n",
+        says(1).address
+    );
+    fs::write(&base, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sidestep"));
+    command
+        .args([
+            "-localip",
+            "127.0.9.5,::1",
+            "-p",
+            &port.to_string(),
+            "-workers=1",
+            "-interfacename",
+            "nothing5",
+        ])
+        .args(["-setupinterface=false", "-setupiptables=false", "-basecorefile"])
+        .arg(&base)
+        .args(["-metrics-listen-address", &format!("127.0.0.1:{metrics}"), "-conf"])
+        .arg(directory.path().join("Corefile"))
+        .arg("-kubednscm")
+        .arg(directory.path().join("kube-dns"));
+    let program = Program::spawn(&mut command, directory, base);
+    for address in [format!("127.0.9.5:{health}"), format!("[::1]:{health}")] {
+        assert_eq!(
+            program.get_at(address.parse().unwrap(), "/health"),
+            (200, "ok\n".to_owned()),
+            "{address}"
+        );
+    }
+    for address in ["127.0.0.1", "127.0.9.5", "[::1]"].map(|ip| format!("{ip}:{metrics}")) {
+        assert_eq!(program.get_at(address.parse().unwrap(), "/metrics").0, 200, "{address}");
+    }
+}
+
+#[test]
 fn stub_domains_come_and_go_with_the_config_map() {
     let (cache, stub) = (NodeCache::start(2), says(3));
     assert_eq!(cache.address("a.corp.test"), 2);

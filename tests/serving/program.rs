@@ -140,7 +140,12 @@ impl Program {
 
     /// A page: status and body.
     pub fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.http.expect("HTTP")).unwrap();
+        self.get_at(self.http.expect("HTTP"), path)
+    }
+
+    /// A page that is served there.
+    pub fn get_at(&self, address: SocketAddr, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).unwrap();

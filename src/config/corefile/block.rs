@@ -70,9 +70,15 @@ impl Whole {
         Self { config, places: Places::new(), capacity: 0, udp_size: None, tcp_idle: None }
     }
 
-    /// Takes down where a key is said.
+    /// Takes down where a key is said: the first word counts.
     pub fn place(&mut self, key: &str, at: &Place) {
         self.places.entry(key.to_owned()).or_insert_with(|| problem::Place::Corefile(spot(at)));
+    }
+
+    /// The same of one address of a list.
+    pub fn place_of(&mut self, key: &str, address: SocketAddr, at: &Place) {
+        self.place(key, at);
+        self.place(&super::of_list(key, address), at);
     }
 }
 
@@ -132,7 +138,7 @@ fn listeners(said: &Said, key: &Key, port: u16, whole: &mut Whole) -> Vec<Socket
     let mut listen = Vec::new();
     for (address, at) in bind {
         let address = SocketAddr::new(address, key.port.unwrap_or(port));
-        whole.place("listen.addresses", &at);
+        whole.place_of("listen.addresses", address, &at);
         if !whole.config.listen.addresses.contains(&address) {
             whole.config.listen.addresses.push(address);
         }
@@ -248,6 +254,12 @@ impl Said {
                 let what = format!("no name of this block is below `{}`", forward.from);
                 tell.note(&forward.at.at, what);
             }
+        }
+        let local = &self.local;
+        let answers = !self.forwards.is_empty() || local.hosts.is_some() || !local.templates.is_empty();
+        if let Some(first) = made.first().filter(|_| !answers) {
+            let what = "this block has no `forward`, nor data of its own: what it is asked ends in SERVFAIL";
+            tell.note(&first.key, what);
         }
         let mut asked = made.iter().map(|made| &made.forward);
         let first = asked.next();

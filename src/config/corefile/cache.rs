@@ -19,6 +19,7 @@ use super::plugins::Context;
 use super::words::{Words, body, duration, near, number, seconds, unknown, zones};
 use crate::cache::{Rules, prefetch, share, ttl};
 use crate::config::name::ZoneName;
+use crate::config::node_cache::go_duration;
 use crate::config::problem::shown;
 use crate::corefile::{Directive, Fault, Token};
 use crate::resolve::{self, OwnTimes, times};
@@ -104,12 +105,25 @@ pub(super) fn read(line: &Directive, context: &mut Context<'_>) -> Result<(), Fa
         cached.rules.negative_ttl_max = ttl;
         words = rest;
     }
-    cached.zones = zones(words)?;
+    cached.zones = cached_zones(words, context)?;
     for line in body(line) {
         option(line, &mut cached, context)?;
     }
     context.said.cache = Some(cached);
     Ok(())
+}
+
+/// The zones that are cached. CoreDNS lets a TTL with a unit pass for one, and caches nothing then.
+fn cached_zones(words: &[Token], context: &mut Context<'_>) -> Result<Vec<ZoneName>, Fault> {
+    for word in words {
+        if let Some(time) = go_duration(&word.text).filter(|_| !word.text.is_empty()) {
+            let what =
+                format!("`{}` stands where a zone does: only names below it are cached", shown(&word.text));
+            let hint = format!("write the TTL as seconds, without a unit: cache {}", time.as_secs().max(1));
+            context.tell.vain(&word.at, what, &hint)?;
+        }
+    }
+    zones(words)
 }
 
 fn option(line: &Directive, cached: &mut Cached, context: &mut Context<'_>) -> Result<(), Fault> {
@@ -146,7 +160,9 @@ struct Part {
 
 /// `CAPACITY [TTL [MINTTL]]`
 fn part(words: &mut Words<'_>, context: &mut Context<'_>) -> Result<Part, Fault> {
-    let entries: u32 = number(words.need("its capacity")?)?;
+    let word = words.need("its capacity")?;
+    let entries: u32 = number(word)?;
+    context.whole.place("cache.size", &word.at);
     context.whole.capacity = context.whole.capacity.saturating_add(entries.into());
     let share = (entries > 0).then_some(entries.min(share::SHARE.max));
     let mut part = Part { share, ttl: None, floor: None };

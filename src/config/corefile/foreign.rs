@@ -30,7 +30,11 @@ pub(super) const PLUGINS: [(&str, Matters, &str); 40] = [
     ("https", false, "leave it out: clients ask over UDP and TCP"),
     ("https3", false, "leave it out: clients ask over UDP and TCP"),
     ("k8s_external", true, "let CoreDNS serve the zones, and forward to it"),
-    ("kubernetes", true, "forward to the cluster's DNS: forward . 10.96.0.10 { force_tcp }"),
+    (
+        "kubernetes",
+        true,
+        "ask the cluster's DNS, with a line `forward . 10.96.0.10 {`, below it `force_tcp`, and below that `}`",
+    ),
     ("local", false, "leave it out, and write a block for each local zone"),
     ("minimal", false, "leave it out"),
     ("multisocket", false, "leave it out: every worker has sockets of its own"),

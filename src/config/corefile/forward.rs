@@ -16,6 +16,7 @@ use super::plugins::Context;
 use super::tell::Teller;
 use super::words::{Words, body, duration, near, number, parse, refused, unknown, zones};
 use crate::config::UPSTREAMS;
+use crate::config::address::parse_server;
 use crate::config::name::ZoneName;
 use crate::config::next::WrittenNext;
 use crate::config::problem::shown;
@@ -95,6 +96,9 @@ impl Forward {
 pub(super) fn read(line: &Directive, context: &mut Context<'_>) -> Result<(), Fault> {
     let mut words = Words::of(line);
     let from = words.need("the names that it is for, such as `.`")?;
+    if is_server(from) {
+        from_is_server(line, from, context)?;
+    }
     let mut names = zones([from])?;
     if names.len() > 1 {
         let what = format!("`{}` is several reverse zones", shown(&from.text));
@@ -124,6 +128,26 @@ pub(super) fn read(line: &Directive, context: &mut Context<'_>) -> Result<(), Fa
     }
     context.said.forwards.push(forward);
     Ok(())
+}
+
+/// Whether a word that stands in the place of FROM is what people write as TO.
+fn is_server(from: &Token) -> bool {
+    let plain = from.text.strip_prefix("dns://").unwrap_or(&from.text);
+    parse_server(plain).is_ok() || from.text.starts_with('/')
+}
+
+/// Tells whoever leaves FROM out. CoreDNS takes the first server for a name, and asks nobody for others.
+fn from_is_server(line: &Directive, from: &Token, context: &mut Context<'_>) -> Result<(), Fault> {
+    let to: Vec<&str> = line.arguments.iter().map(|word| word.text.as_str()).collect();
+    let hint = format!("write the names first, all of them are `.`: `forward . {}`", shown(&to.join(" ")));
+    let what = format!(
+        "`{}` stands where FROM does, the names to ask for, before TO, the servers",
+        shown(&from.text)
+    );
+    if to.len() > 1 && zones([from]).is_ok() {
+        return context.tell.vain(&from.at, what, &hint);
+    }
+    Err(Fault::new(from.at.clone(), what, hint))
 }
 
 /// An upstream, unless it is there already.

@@ -32,8 +32,9 @@ use super::file::Written;
 use super::problem::{self, Note, Problem};
 use crate::cache as store;
 use crate::corefile::pillar::{self, Variables};
-use crate::corefile::{self, Corefile, Disk, Fault, Place};
+use crate::corefile::{self, Corefile, Fault, Place, Surroundings};
 use block::{Made, Whole};
+pub use plugins::names;
 use tell::{Teller, spot};
 
 /// Bytes that an answer takes in the cache, about.
@@ -86,13 +87,18 @@ pub(super) struct Read {
     pub text: String,
 }
 
-/// Reads a Corefile's text; `origin` is its file, in whose folder imports are looked for.
-pub(super) fn read(text: &str, origin: &Path, around: &Around) -> Result<Read, Problem> {
+/// Reads a Corefile's text; `origin` is its file, in whose folder imports are looked for on this `disk`.
+pub(super) fn read(
+    text: &str,
+    origin: &Path,
+    around: &Around,
+    disk: &dyn Surroundings,
+) -> Result<Read, Problem> {
     let fail = |fault: Fault| tell::problem(&fault, origin, text);
-    let (mut tree, mut filled) = parse(text, origin, around).map_err(fail)?;
+    let (mut tree, mut filled) = parse(text, origin, around, disk).map_err(fail)?;
     let stubs = around.node.as_ref().and_then(|filling| filling.stubs.as_ref());
     if let Some(stubs) = stubs {
-        let more = corefile::parse(&stubs.text, &stubs.origin, &Disk)
+        let more = corefile::parse(&stubs.text, &stubs.origin, disk)
             .map_err(|fault| tell::problem(&fault, &stubs.origin, &stubs.text))?;
         tree.blocks.extend(more.blocks);
         filled.push_str(&stubs.text);
@@ -107,9 +113,15 @@ pub(super) fn read(text: &str, origin: &Path, around: &Around) -> Result<Read, P
 }
 
 /// The tree, and the text that it was read from.
-fn parse(text: &str, origin: &Path, around: &Around) -> Result<(Corefile, String), Fault> {
+fn parse(
+    text: &str,
+    origin: &Path,
+    around: &Around,
+    disk: &dyn Surroundings,
+) -> Result<(Corefile, String), Fault> {
     let Some(filling) = &around.node else {
-        return Ok((corefile::parse(text, origin, &Disk)?, text.to_owned()));
+        pillar::is_filled(text, origin)?;
+        return Ok((corefile::parse(text, origin, disk)?, text.to_owned()));
     };
     let words = |addresses: &[IpAddr]| addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ");
     let variables = Variables {
@@ -121,7 +133,7 @@ fn parse(text: &str, origin: &Path, around: &Around) -> Result<(Corefile, String
         prometheus: Some(filling.prometheus.clone()),
     };
     let filled = pillar::fill(text, origin, &variables)?;
-    Ok((corefile::parse_filled(&filled, origin, &Disk)?, filled.text().to_owned()))
+    Ok((corefile::parse_filled(&filled, origin, disk)?, filled.text().to_owned()))
 }
 
 /// The blocks as settings.
@@ -152,6 +164,11 @@ fn translate(tree: &Corefile, port: u16, tell: &mut Teller) -> Result<Written, F
         zones.push(zone);
     }
     Ok(Written { config, zones, places })
+}
+
+/// The name of one address's place in a list.
+pub(super) fn of_list(key: &str, address: SocketAddr) -> String {
+    format!("{key} {address}")
 }
 
 /// Tells of blocks without `bind` beside blocks with it: who asks an address that is bound hears nothing of them.

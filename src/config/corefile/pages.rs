@@ -1,14 +1,14 @@
 //! `health`, `ready` and `prometheus`: what is served over HTTP, and where.
 //!
 //! `health :8080` serves `/ready` beside `/health`. With two local addresses the add-on's line becomes
-//! `health 169.254.20.10 10.96.0.10:8080`, which CoreDNS refuses; here each address is served, at the port of the
-//! last one.
+//! `health 169.254.20.10 10.96.0.10:8080`, and with an IPv6 one last `health 169.254.20.10 fd00::10:8080`. CoreDNS refuses
+//! both; here each address is served, at the port behind the last colon.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::plugins::Context;
 use super::words::{Words, body, duration, near, unknown, wrong};
-use crate::config::address::parse_endpoint;
+use crate::config::address::{number, parse_endpoint};
 use crate::config::problem::{Wrong, shown};
 use crate::config::{HttpListener, HttpPath};
 use crate::corefile::{Directive, Fault, Token};
@@ -24,11 +24,11 @@ pub(super) fn health(line: &Directive, context: &mut Context<'_>) -> Result<(), 
     match line.arguments.split_last() {
         None => serve(line, HEALTH, &paths, context)?,
         Some((last, others)) => {
-            let whole = read(last)?;
+            let whole = read_last(last)?;
             for word in others {
-                let address = match word.text.trim_matches(['[', ']']).parse::<IpAddr>() {
-                    Ok(ip) => SocketAddr::new(ip, whole.port()),
-                    Err(_) => read(word)?,
+                let address = match bare(&word.text) {
+                    Some(ip) => SocketAddr::new(ip, whole.port()),
+                    None => read(word)?,
                 };
                 add(address, word, &paths, context);
             }
@@ -46,6 +46,19 @@ pub(super) fn health(line: &Directive, context: &mut Context<'_>) -> Result<(), 
         context.tell.note(line.at(), what);
     }
     Ok(())
+}
+
+/// The last address of `health`. Brackets may have come around all of them, or around none: as a port has to be there, it
+/// is what stands behind the last colon.
+fn read_last(word: &Token) -> Result<SocketAddr, Fault> {
+    let parts = word.text.rsplit_once(':');
+    let parts = parts.and_then(|(ip, port)| Some(SocketAddr::new(bare(ip)?, number(port)?)));
+    parts.map_or_else(|| read(word), Ok)
+}
+
+/// An address alone, whichever of its brackets are there.
+fn bare(text: &str) -> Option<IpAddr> {
+    text.trim_matches(['[', ']']).parse().ok()
 }
 
 /// `ready [ADDRESS] [until-ready|continuously]`
@@ -120,6 +133,6 @@ fn read(word: &Token) -> Result<SocketAddr, Fault> {
 }
 
 fn add(address: SocketAddr, word: &Token, paths: &[HttpPath], context: &mut Context<'_>) {
-    context.whole.place("http.serve", &word.at);
+    context.whole.place_of("http.serve", address, &word.at);
     HttpListener::add(&mut context.whole.config.http, address, paths);
 }

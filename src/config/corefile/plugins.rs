@@ -59,6 +59,11 @@ const PLUGINS: [(&str, Times, Read); 23] = [
     ("whoami", Any, plain::told),
 ];
 
+/// The names of the plugins that a Corefile may have, in the order of the alphabet.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PLUGINS.iter().map(|(name, ..)| *name)
+}
+
 /// Reads the lines of a block.
 pub(super) fn read(lines: &[Directive], context: &mut Context<'_>) -> Result<(), Fault> {
     let mut seen: Vec<&str> = Vec::new();
@@ -74,7 +79,7 @@ pub(super) fn read(lines: &[Directive], context: &mut Context<'_>) -> Result<(),
         } else if let Some(&plugin) = foreign::PLUGINS.iter().find(|(known, ..)| *known == name) {
             foreign::read(line, plugin, context)?;
         } else {
-            let known: Vec<&str> = PLUGINS.iter().map(|(name, ..)| *name).collect();
+            let known: Vec<&str> = names().collect();
             return Err(near(&line.name, format!("unknown plugin `{}`", shown(name)), &known));
         }
     }

@@ -15,14 +15,14 @@ const TIMEOUTS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(86_
 pub(super) fn bind(line: &Directive, context: &mut Context<'_>) -> Result<(), Fault> {
     let mut found = Vec::new();
     for word in Words::of(line).some("an address")? {
-        found.push((address(word)?, word.at.clone()));
+        found.push((address(line, word)?, word.at.clone()));
     }
     for line in body(line) {
         if line.name.text != "except" {
             return unknown(line, "bind", &["except"]);
         }
         for word in Words::of(line).some("an address")? {
-            let except = address(word)?;
+            let except = address(line, word)?;
             found.retain(|(address, _)| *address != except);
         }
     }
@@ -35,11 +35,32 @@ pub(super) fn bind(line: &Directive, context: &mut Context<'_>) -> Result<(), Fa
     Ok(())
 }
 
-fn address(word: &Token) -> Result<IpAddr, Fault> {
+/// A word of `line` that has to be an address.
+fn address(line: &Directive, word: &Token) -> Result<IpAddr, Fault> {
     word.text.parse().map_err(|_| {
-        let what = format!("`{}` is no IP address", shown(&word.text));
-        wrong(word, Wrong::new(what, "write addresses; an interface's too: `ip addr` shows them"))
+        let plain = bare(&word.text);
+        if plain.parse::<IpAddr>().is_err() {
+            let what = format!("`{}` is no IP address", shown(&word.text));
+            let hint = "write addresses; an interface's too: `ip addr` shows them";
+            return wrong(word, Wrong::new(what, hint));
+        }
+        let what = format!("`{}` is more than an IP address", shown(&word.text));
+        let words: Vec<&str> = line.arguments.iter().map(|word| bare(&word.text)).collect();
+        let right = format!("{} {}", line.name.text, words.join(" "));
+        let hint =
+            format!("write it without brackets, and a port behind the block's key: `{}`", shown(&right));
+        wrong(word, Wrong::new(what, hint))
     })
+}
+
+/// What is left of an address without its brackets and port.
+fn bare(text: &str) -> &str {
+    let inner = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    match (inner, text.split_once(':')) {
+        (Some((address, _)), _) => address,
+        (None, Some((address, port))) if !port.contains(':') => address,
+        _ => text,
+    }
 }
 
 /// `loadbalance [round_robin]`

@@ -25,6 +25,8 @@ pub enum Asked {
     Run(Box<Flags>),
     /// `-check`: to say what would be served.
     Check(Box<Flags>),
+    /// `-convert`: to say it as a configuration file of ours.
+    Convert(Box<Flags>),
     /// `-version`
     Version,
     /// `-plugins`
@@ -74,6 +76,7 @@ struct Reading {
     /// Ours.
     flags: Flags,
     check: bool,
+    convert: bool,
     /// `-conf` wins over `-corefile`, wherever it stands.
     conf: Option<PathBuf>,
     instead: Option<Asked>,
@@ -89,6 +92,7 @@ impl Reading {
             "quiet" => o.quiet = on,
             "lenient" => o.lenient = on,
             "check" => self.check = on,
+            "convert" => self.convert = on,
             "teardown-on-exit" => self.flags.teardown_on_exit = on,
             "version" if on => self.instead = Some(Asked::Version),
             "plugins" if on => self.instead = Some(Asked::Plugins),
@@ -131,7 +135,7 @@ impl Reading {
     }
 
     fn end(self) -> Result<Asked, Wrong> {
-        let Self { mut options, mut flags, check, conf, instead } = self;
+        let Self { mut options, mut flags, check, convert, conf, instead } = self;
         if let Some(instead) = instead {
             return Ok(instead);
         }
@@ -156,7 +160,11 @@ impl Reading {
         options.corefile = conf.unwrap_or(options.corefile);
         flags.source = Source::NodeCache(Box::new(options));
         let flags = Box::new(flags);
-        Ok(if check { Asked::Check(flags) } else { Asked::Run(flags) })
+        Ok(match (convert, check) {
+            (true, _) => Asked::Convert(flags),
+            (false, true) => Asked::Check(flags),
+            (false, false) => Asked::Run(flags),
+        })
     }
 }
 
@@ -244,6 +252,7 @@ mod tests {
             (Some(crate::config::LogFormat::Json), Some("/run/pid".into()))
         );
         assert!(matches!(asked("-localip 10.0.0.1 -check"), Ok(Asked::Check(_))));
+        assert!(matches!(asked("-localip 10.0.0.1 -convert"), Ok(Asked::Convert(_))));
     }
 
     #[test]

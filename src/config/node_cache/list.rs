@@ -28,7 +28,7 @@ const fn ours(flag: Flag) -> Flag {
 }
 
 /// All of them, in the order of the page.
-pub(super) const FLAGS: [Flag; 31] = [
+pub(super) const FLAGS: [Flag; 32] = [
     flag("localip", "IP,...", "", "Addresses to answer on. Needed. Both families may be among them."),
     switch(
         "setupinterface",
@@ -94,6 +94,7 @@ pub(super) const FLAGS: [Flag; 31] = [
     switch("help", "false", "Print this page."),
     switch("h", "false", "Print this page."),
     ours(switch("check", "false", "Read everything, print what holds as TOML, and serve nothing.")),
+    ours(switch("convert", "false", "Print the same as a configuration file of ours, and serve nothing.")),
     ours(switch("lenient", "false", "Warn of what a Corefile asks for in vain, instead of refusing it.")),
     ours(switch("teardown-on-exit", "false", "Take link and rules away at the end.")),
     ours(flag("link", "KIND", "auto", "What the link is: auto, dummy, bridge, tun, lo, or none.")),

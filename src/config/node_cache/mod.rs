@@ -28,6 +28,7 @@ use super::problem::Problem;
 use super::source::Loaded;
 use super::target::Target;
 use super::{HttpListener, HttpPath, LogLevel};
+use crate::corefile::Disk;
 use crate::node::{FirewallKind, LinkKind};
 use base::Base;
 use config_map::ConfigMap;
@@ -53,7 +54,7 @@ pub(super) fn load(options: &Options, variable: &dyn Fn(&str) -> Option<String>)
     let cluster = filling.cluster;
     let text = if map.upstreams().is_some() { base.over_udp() } else { base.text.clone() };
     let around = Around { lenient: options.lenient, port: options.port, node: Some(filling) };
-    let (mut loaded, filled) = Loaded::corefile(text, &base.path, &around)?;
+    let (mut loaded, filled) = Loaded::corefile(text, &base.path, &around, &Disk)?;
     if base.path != options.corefile {
         loaded.filled = Some((options.corefile.clone(), filled));
     }
@@ -67,7 +68,7 @@ pub(super) fn load(options: &Options, variable: &dyn Fn(&str) -> Option<String>)
 fn as_it_is(options: &Options) -> Result<Loaded, Problem> {
     let around = Around { lenient: options.lenient, port: options.port, node: None };
     let text = super::read(&options.corefile)?;
-    let (mut loaded, _) = Loaded::corefile(text, &options.corefile, &around)?;
+    let (mut loaded, _) = Loaded::corefile(text, &options.corefile, &around, &Disk)?;
     // It may come to be.
     loaded.files.push(options.base_corefile.clone());
     apply(options, None, &mut loaded.written);
