@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use sidestep::config;
 use sidestep::corefile::pillar::{self, Variables};
 use sidestep::corefile::{self, Block, Corefile, Directive, Disk, Place, Surroundings, Token, Transport};
 
@@ -166,7 +167,7 @@ fn what_is_read_prints_and_reads_back() {
         let again = corefile::parse(&tree.to_string(), Path::new("printed"), &World).unwrap();
         assert_eq!(anywhere(again.blocks.clone()), anywhere(tree.blocks), "{name}");
         assert_eq!(again.to_string().matches("\n}\n").count(), outlined.len(), "{name}");
-        corefile::fuzz(&fs::read(path(name)).unwrap());
+        fuzz(&fs::read(path(name)).unwrap());
     }
 }
 
@@ -307,6 +308,137 @@ fn near() -> impl Strategy<Value = String> {
     vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
+/// The grammar, and what is made of it.
+fn fuzz(bytes: &[u8]) {
+    corefile::fuzz(bytes);
+    config::fuzz_corefile(bytes);
+}
+
+/// Blocks of lines that plugins read, with words that they may or may not take.
+fn blocks() -> impl Strategy<Value = String> {
+    let plugins: Vec<&str> = config::corefile_plugins().collect();
+    let options = [
+        "success",
+        "denial",
+        "prefetch",
+        "serve_stale",
+        "servfail",
+        "disable",
+        "keepttl",
+        "except",
+        "force_tcp",
+        "policy",
+        "next",
+        "failover",
+        "max_fails",
+        "max_concurrent",
+        "expire",
+        "health_check",
+        "read_timeout",
+        "ttl",
+        "fallthrough",
+        "reload",
+        "match",
+        "answer",
+        "rcode",
+        "class",
+        "prefix",
+        "allow_ipv4",
+        "idle",
+        "consolidate",
+        "192.0.2.7",
+        "kubernetes",
+        "any",
+    ];
+    let words = [
+        ".",
+        "a.test",
+        "b.a.test",
+        "10.0.0.0/23",
+        "192.0.2.1",
+        "127.0.0.1",
+        "[::1]:53",
+        "fd00::10:8080",
+        "169.254.20.10",
+        ":9253",
+        "0.0.0.0:9253",
+        "localhost:0",
+        "/etc/resolv.conf",
+        "svc://a.test",
+        "tls://192.0.2.2",
+        "0",
+        "1",
+        "30",
+        "65536",
+        "30s",
+        "1h",
+        "0s",
+        "5%",
+        "random",
+        "NXDOMAIN",
+        "denial",
+        "success",
+        "verify",
+        "IN",
+        "ANY",
+        "A",
+        "name",
+        "exact",
+        "regex",
+        "(.*)",
+        "{1}",
+        "\"{{ .Name }} 60 IN A 192.0.2.1\"",
+        "{common}",
+        "off",
+        "\"\"",
+        "é",
+        "64:ff9b::/96",
+        "stop",
+        "{$A}",
+        "__PILLAR__LOCAL__DNS__",
+        "__PILLAR__CLUSTER__DNS__:53",
+    ];
+    let words = || vec(select(words.to_vec()), 0..4).prop_map(|words| words.join(" "));
+    let option =
+        (select(options.to_vec()), words()).prop_map(|(name, words)| format!("    {name} {words}\n"));
+    let line =
+        (select(plugins), words(), prop::option::of(vec(option, 0..4))).prop_map(|(name, words, body)| {
+            let body = body.map_or(String::new(), |body| format!(" {{\n{}  }}", body.concat()));
+            format!("  {name} {words}{body}\n")
+        });
+    let keys = select(vec![".", "a.test", "a.test:5353 b.test", "tls://.", "10.0.0.0/23"]);
+    let end = select(vec!["", "  forward . 192.0.2.1\n", "  bind 127.0.0.1\n  forward . 192.0.2.1\n"]);
+    let block = (keys, vec(line, 0..3), end)
+        .prop_map(|(key, lines, end)| format!("{key} {{\n{}{end}}}\n", lines.concat()));
+    vec(block, 1..3).prop_map(|blocks| blocks.concat())
+}
+
+/// Arguments, one a line, that are near to node-cache's.
+fn arguments() -> impl Strategy<Value = String> {
+    let usage = config::node_cache::usage();
+    let flags = usage.lines().filter_map(|line| line.strip_prefix("  -")?.split(' ').next());
+    let flags: Vec<String> = flags.map(str::to_owned).collect();
+    let value = select(vec![
+        "",
+        "=",
+        "=1",
+        "=f",
+        "=169.254.20.10,fd00::10",
+        "\n::1",
+        "\n:9253",
+        "\n1m30s",
+        "=a/b",
+        "\n-",
+        "\n--",
+    ]);
+    let dashes = select(vec!["-", "-", "-", "--", "---", ""]);
+    vec(
+        (dashes, select(flags), value).prop_map(|(dashes, name, value)| format!("{dashes}{name}{value}\n")),
+        0..8,
+    )
+    .prop_map(|lines| format!("-localip\n10.0.0.1\n{}", lines.concat()))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
@@ -320,14 +452,25 @@ proptest! {
 
     #[test]
     fn any_text_ends_without_a_panic(bytes in vec(any::<u8>(), 0..200)) {
-        corefile::fuzz(&bytes);
+        fuzz(&bytes);
+        config::node_cache::fuzz(&bytes);
     }
 
     #[test]
     fn text_near_to_a_corefile_ends_soon_and_reads_back(text in near()) {
         let begin = Instant::now();
-        corefile::fuzz(text.as_bytes());
+        fuzz(text.as_bytes());
         prop_assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn blocks_of_plugins_are_translated_or_refused_and_convert(text in blocks()) {
+        config::fuzz_corefile(text.as_bytes());
+    }
+
+    #[test]
+    fn arguments_near_to_node_caches_are_read_or_refused(text in arguments()) {
+        config::node_cache::fuzz(text.as_bytes());
     }
 
     #[test]
@@ -339,6 +482,6 @@ proptest! {
         let mut bytes = fs::read(path(which)).unwrap();
         let at = at.index(bytes.len());
         bytes[at] = byte;
-        corefile::fuzz(&bytes);
+        fuzz(&bytes);
     }
 }

@@ -50,7 +50,7 @@ use std::path::{Path, PathBuf};
 pub use address::{parse_interface, parse_listen, parse_node};
 pub use corefile::names as corefile_plugins;
 pub use flags::Flags;
-pub use fuzz::fuzz;
+pub use fuzz::{fuzz, fuzz_corefile};
 pub use keys::{
     ADDRESSES, HTTP_LISTENERS, TXT, UPSTREAMS, parse_cache_size, parse_firewall, parse_link, parse_log_format,
 };

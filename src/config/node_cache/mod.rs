@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use super::corefile::{Around, Filling};
 use super::file::Written;
 use super::problem::Problem;
-use super::source::Loaded;
+use super::source::{Loaded, Source};
 use super::target::Target;
 use super::{HttpListener, HttpPath, LogLevel};
 use crate::corefile::Disk;
@@ -99,6 +99,21 @@ fn apply(options: &Options, cluster: Option<IpAddr>, written: &mut Written) {
     HttpListener::add(&mut config.http, options.metrics_listen_address, &[HttpPath::Metrics]);
     if options.quiet {
         config.log.level = config.log.level.min(LogLevel::Warn);
+    }
+}
+
+/// The fuzz body of the command line: whatever the bytes, no panic; what is refused says what to write. Each line is an
+/// argument.
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let _ = text.lines().any(is_flag);
+    match parse(text.lines().map(str::to_owned)) {
+        Ok(Asked::Run(flags) | Asked::Check(flags) | Asked::Convert(flags)) => {
+            let Source::NodeCache(options) = &flags.source else { return };
+            assert!(!options.local_ip.is_empty(), "nobody serves without an address");
+        }
+        Ok(Asked::Version | Asked::Plugins | Asked::Help) => {}
+        Err(wrong) => assert!(wrong.to_string().contains("; "), "what is wrong, and what to do: {wrong}"),
     }
 }
 
