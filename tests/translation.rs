@@ -362,6 +362,25 @@ fn faults_have_a_line_and_a_column_and_say_what_to_do() {
              line `forward . 10.96.0.10 {`, below it `force_tcp`, and below that `}`",
         ),
         ("cache 0", "Corefile:2:9: a TTL of 0 is none"),
+        ("cache 99999999", "Corefile:2:9: `99999999` is out of bounds; give 0 seconds to 604800 seconds"),
+        (
+            "bind {$SIDESTEP_NOT_SET}",
+            "Corefile:2:8: the variable `SIDESTEP_NOT_SET` is not set and leaves nothing here: `` is no IP address; set it",
+        ),
+        (
+            "forward . 1.1.1.1, 8.8.8.8",
+            "Corefile:2:13: `1.1.1.1,` is no IP address; leave out the `,`: blanks",
+        ),
+        ("loop;", "Corefile:2:3: unknown plugin `loop;`; leave out the `;`"),
+        ("forward . 1.1.1.1:70000", "Corefile:2:13: `1.1.1.1:70000` has a port beyond 65535; ports are 1"),
+        (
+            "forward . 1.1.1.1 force_tcp",
+            "Corefile:2:21: `force_tcp` is an option, and stands where a server does; write `{` at the end",
+        ),
+        (
+            "hosts {\n    db.example 192.0.2.1\n  }",
+            "Corefile:3:5: `db.example` stands where an entry has its address; write the address first: 192.0.2.1 db.e",
+        ),
         (
             "cache 1m30s",
             "Corefile:2:9: `1m30s` stands where a zone does: only names below it are cached; write the TTL as seconds, \
@@ -375,7 +394,10 @@ fn faults_have_a_line_and_a_column_and_say_what_to_do() {
         ),
         ("cache {\n    servfail 6m\n  }", "Corefile:3:14: `6m` is too long"),
         ("cache {\n    serve_stale 1h later\n  }", "Corefile:3:20: unknown way"),
-        ("cache\n  cache", "Corefile:3:3: `cache` stands in this block a second time"),
+        (
+            "cache\n  cache",
+            "Corefile:3:3: `cache` stands in this block a second time, after Corefile:2:3; make one",
+        ),
         ("forward . dns.example", "Corefile:2:13: `dns.example` is a host name"),
         ("forward . tls://192.0.2.1", "Corefile:2:13: `tls://192.0.2.1`: upstreams are asked unencrypted"),
         ("forward .", "Corefile:2:3: `forward` lacks the servers to ask"),

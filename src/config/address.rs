@@ -89,7 +89,9 @@ fn refused(text: &str, hint: &str) -> Wrong {
     let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
     let is_whole = host.starts_with('[') || !host.contains(':');
     if host.len() < text.len() && is_whole && parse(host).is_some() {
-        return Wrong::new(format!("`{}` has no port after its colon", shown(text)), "ports are 1 to 65535");
+        let digits = text[host.len() + 1..].bytes().all(|b| b.is_ascii_digit()) && !text.ends_with(':');
+        let what = if digits { "has a port beyond 65535" } else { "has no port after its colon" };
+        return Wrong::new(format!("`{}` {what}", shown(text)), "ports are 1 to 65535");
     }
     let name = host.contains(|c: char| c.is_ascii_alphabetic()) && !host.contains(':');
     let what = if name {
@@ -186,7 +188,7 @@ mod tests {
         assert!(server("dns.example:53").contains("is a host name"));
         assert!(server("300.1.2.3").contains("is no IP address"));
         assert!(server("10.0.0.1:0").contains("has port 0"));
-        assert!(server("10.0.0.1:99999").contains("has no port after its colon; ports are 1 to 65535"));
+        assert!(server("10.0.0.1:99999").contains("has a port beyond 65535; ports are 1 to 65535"));
         assert!(server("[::1]:x").contains("has no port after its colon"));
         for text in
             ["", ":", "[", "[]", "[::1", "[::1]x", "[10.0.0.1]", "1.2.3.4:", "1.2.3.4:+53", "::1%", "::1%0"]

@@ -23,7 +23,7 @@ pub(super) fn parse(
     origin: &Path,
     around: &dyn Surroundings,
 ) -> Result<Corefile, Fault> {
-    let mut parser = Parser { stream: Stream::new(text, shifts, origin, around)? };
+    let mut parser = Parser { stream: Stream::new(text, shifts, origin, around)?, closed: None };
     let mut blocks = Vec::new();
     while parser.stream.peek().is_some() {
         if parser.stream.at_import() {
@@ -38,6 +38,8 @@ pub(super) fn parse(
 
 struct Parser<'a> {
     stream: Stream<'a>,
+    /// The last braces that made a pair: where one is missing, they may not have been meant to.
+    closed: Option<[Place; 2]>,
 }
 
 impl Parser<'_> {
@@ -122,14 +124,15 @@ impl Parser<'_> {
         loop {
             match (self.stream.peek(), open) {
                 (None, None) => return Ok(lines),
-                (None, Some(open)) => {
-                    let hint = "close it with `}` on a line of its own";
-                    return Err(Fault::new(open.clone(), "this `{` is never closed", hint));
-                }
+                (None, Some(open)) => return Err(self.never_closed(open)),
                 (Some(word), _) if word.is("}") => {
                     let brace = self.stream.take()?;
                     return match (open, brace) {
                         (None, Some(brace)) => Err(stray(brace.at)),
+                        (Some(open), Some(brace)) => {
+                            self.closed = Some([open.clone(), brace.at]);
+                            Ok(lines)
+                        }
                         _ => Ok(lines),
                     };
                 }
@@ -137,6 +140,18 @@ impl Parser<'_> {
                 (Some(_), _) => lines.extend(self.directive(depth)?),
             }
         }
+    }
+
+    fn never_closed(&self, open: &Place) -> Fault {
+        let inside = |[first, _]: &&[Place; 2]| first.file == open.file && first.line > open.line;
+        let hint = match self.closed.as_ref().filter(inside) {
+            Some([first, last]) => format!(
+                "close it with `}}` on a line of its own; the last one, in line {}, closes the `{{` of line {}",
+                last.line, first.line
+            ),
+            None => "close it with `}` on a line of its own".to_owned(),
+        };
+        Fault::new(open.clone(), "this `{` is never closed", hint)
     }
 
     fn directive(&mut self, depth: usize) -> Result<Option<Directive>, Fault> {
@@ -250,7 +265,8 @@ mod tests {
     #[test]
     fn braces_that_do_not_match_are_faults_where_they_stand() {
         refused("a ^{\n errors", "never closed");
-        refused("a {\n b ^{\n c {\n }\n", "never closed");
+        refused("a {\n b ^{\n c {\n }\n", "the last one, in line 4, closes the `{` of line 3");
+        refused("a {\n}\nb ^{\n", "closed; close it with `}` on a line of its own");
         refused("a\nerrors\n^}\nb {\n}", "closes nothing");
         refused("a {\n}\n^}", "closes nothing");
         refused("^{\n errors\n}", "without a key");

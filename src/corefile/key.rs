@@ -109,6 +109,9 @@ fn port(digits: &str) -> Result<u16, Wrong> {
             "has no port after its colon",
             "give 0 to 65535, or leave the colon out; of a manifest in YAML, only what stands below `Corefile: |` is a Corefile",
         ),
+        _ if digits.bytes().all(|b| b.is_ascii_digit()) => {
+            wrong("has a port beyond 65535", "give 0 to 65535")
+        }
         _ => wrong("has no port after its colon", "give 0 to 65535, or leave the colon out"),
     }
 }
@@ -234,6 +237,7 @@ mod tests {
         for (text, hint) in [
             (".:53{", "put a blank before a brace"),
             ("a{", "put a blank before a brace"),
+            ("a:65536", "give 0 to 65535"),
             ("apiVersion:", "below `Corefile: |`"),
             (":53", "a variable like {$NAME}"),
         ] {

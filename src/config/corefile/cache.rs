@@ -100,7 +100,7 @@ pub(super) fn read(line: &Directive, context: &mut Context<'_>) -> Result<(), Fa
     let mut cached = Cached::default();
     let mut words = line.arguments.as_slice();
     if let Some((first, rest)) = words.split_first().filter(|(first, _)| first.text.parse::<i64>().is_ok()) {
-        let ttl = context.tell.time(first, seconds(first)?, ttl::TTL_MAX)?;
+        let ttl = context.tell.seconds(first, seconds(first)?, ttl::TTL_MAX)?;
         cached.rules.ttl_max = ttl;
         cached.rules.negative_ttl_max = ttl;
         words = rest;
@@ -167,11 +167,11 @@ fn part(words: &mut Words<'_>, context: &mut Context<'_>) -> Result<Part, Fault>
     let share = (entries > 0).then_some(entries.min(share::SHARE.max));
     let mut part = Part { share, ttl: None, floor: None };
     if let Some(word) = words.next() {
-        part.ttl = Some(context.tell.time(word, seconds(word)?, ttl::TTL_MAX)?);
+        part.ttl = Some(context.tell.seconds(word, seconds(word)?, ttl::TTL_MAX)?);
     }
     if let Some(word) = words.next() {
         let floor = Duration::from_secs(number::<u32>(word)?.into());
-        part.floor = Some(context.tell.time(word, floor, ttl::TTL_MIN)?);
+        part.floor = Some(context.tell.seconds(word, floor, ttl::TTL_MIN)?);
     }
     Ok(part)
 }

@@ -167,6 +167,14 @@ fn target(word: &Token, context: &mut Context<'_>) -> Result<WrittenTarget, Faul
     let plain = Token { text: rest.to_owned(), ..word.clone() };
     match scheme {
         "dns" if is_file(rest) => Ok(WrittenTarget::resolv_conf(rest)),
+        "dns" if OPTIONS.contains(&rest) => {
+            let what = format!("`{rest}` is an option, and stands where a server does");
+            Err(Fault::new(
+                word.at.clone(),
+                what,
+                "write `{` at the end of the line, and the option below it",
+            ))
+        }
         "dns" => parse(&plain),
         "tls" | "https" | "quic" | "grpc" => {
             let what = format!("`{}`: upstreams are asked unencrypted", shown(text));

@@ -2,6 +2,7 @@
 //!
 //! The rules themselves are [`crate::local`]'s, with what differs. A block's rules hold in each zone that it becomes.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::plugins::Context;
@@ -56,7 +57,12 @@ pub(super) fn hosts(line: &Directive, context: &mut Context<'_>) -> Result<(), F
 /// A line of hosts entries.
 fn entry(line: &Directive, inline: &mut String) -> Result<(), Fault> {
     let address = line.name.text.split('%').next().unwrap_or_default();
-    if address.parse::<std::net::IpAddr>().is_err() {
+    if address.parse::<IpAddr>().is_err() {
+        if let Some(other) = line.arguments.iter().find(|word| word.text.parse::<IpAddr>().is_ok()) {
+            let what = format!("`{}` stands where an entry has its address", shown(&line.name.text));
+            let hint = format!("write the address first: {} {}", other.text, shown(&line.name.text));
+            return Err(Fault::new(line.at().clone(), what, hint));
+        }
         return unknown(line, "hosts", &["ttl", "no_reverse", "reload", "fallthrough"]);
     }
     inline.push_str(address);

@@ -107,7 +107,8 @@ pub(super) fn read(
     for note in &tree.notes {
         tell.note(&note.at, format!("{}; {}", note.what, note.hint));
     }
-    let written = translate(&tree, around.port, &mut tell).map_err(fail)?;
+    let unset = |fault: Fault| fail(noted(&tree.notes, fault));
+    let written = translate(&tree, around.port, &mut tell).map_err(unset)?;
     let files = [tree.files, tree.folders].concat();
     Ok(Read { written, notes: tell.notes(), files, text: filled })
 }
@@ -164,6 +165,16 @@ fn translate(tree: &Corefile, port: u16, tell: &mut Teller) -> Result<Written, F
         zones.push(zone);
     }
     Ok(Written { config, zones, places })
+}
+
+/// A fault of a word about which there is a note: a variable that is not set is likelier what is wrong than what it leaves.
+fn noted(notes: &[Fault], fault: Fault) -> Fault {
+    match notes.iter().find(|note| note.at == fault.at) {
+        Some(note) => {
+            Fault { what: format!("{}: {}", note.what, fault.what), hint: note.hint.clone(), ..fault }
+        }
+        None => fault,
+    }
 }
 
 /// The name of one address's place in a list.

@@ -6,7 +6,7 @@ use super::words::near;
 use super::{cache, foreign, forward, local, log, pages, plain, server};
 use crate::config::name::ZoneName;
 use crate::config::problem::shown;
-use crate::corefile::{Directive, Fault};
+use crate::corefile::{Directive, Fault, Token};
 
 /// What a plugin's line is read into.
 pub(super) struct Context<'c> {
@@ -66,15 +66,16 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Reads the lines of a block.
 pub(super) fn read(lines: &[Directive], context: &mut Context<'_>) -> Result<(), Fault> {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Vec<&Token> = Vec::new();
     for line in lines {
         let name = line.name.text.as_str();
         if let Some(&(_, times, read)) = PLUGINS.iter().find(|(known, ..)| *known == name) {
-            if times == Once && seen.contains(&name) {
-                let what = format!("`{name}` stands in this block a second time");
+            let first = seen.iter().find(|other| other.text == name).filter(|_| times == Once);
+            if let Some(first) = first {
+                let what = format!("`{name}` stands in this block a second time, after {}", first.at);
                 return Err(Fault::new(line.at().clone(), what, "make one of the two"));
             }
-            seen.push(name);
+            seen.push(&line.name);
             read(line, context)?;
         } else if let Some(&plugin) = foreign::PLUGINS.iter().find(|(known, ..)| *known == name) {
             foreign::read(line, plugin, context)?;

@@ -62,6 +62,16 @@ impl Teller {
         Ok(nearest)
     }
 
+    /// The same for a time that is written as seconds, without a unit.
+    pub fn seconds(
+        &mut self,
+        word: &Token,
+        time: Duration,
+        limit: Limit<Duration>,
+    ) -> Result<Duration, Fault> {
+        self.bounded(word, time, limit, |time| format!("{} seconds", time.as_secs()))
+    }
+
     /// The same for a time.
     pub fn time(&mut self, word: &Token, value: Duration, limit: Limit<Duration>) -> Result<Duration, Fault> {
         self.bounded(word, value, limit, quantity::time)

@@ -89,6 +89,8 @@ pub(super) fn near(word: &Token, what: String, known: &[&str]) -> Fault {
 /// Something wrong with a word.
 pub(super) fn wrong(word: &Token, wrong: Wrong) -> Fault {
     let (what, hint) = wrong.into_parts();
+    let mark = word.text.chars().last().filter(|last| ",;".contains(*last) && word.text.len() > 1);
+    let hint = mark.map_or(hint, |mark| format!("leave out the `{mark}`: blanks alone part words"));
     Fault::new(word.at.clone(), what, hint)
 }
 
