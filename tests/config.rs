@@ -340,6 +340,19 @@ fn flags_replace_the_keys_of_the_file_at_every_load() {
 }
 
 #[test]
+fn a_flag_for_a_name_is_for_every_zone_of_that_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let zone = |listen: &str| format!("[[zone]]\nname = \"a\"\n{listen}upstreams = [\"192.0.2.1\"]\n");
+    let text = ["listen = [\"127.0.0.1:1\"]\n", "listen = [\"127.0.0.1:2\"]\n", ""].map(zone).concat();
+    let text = format!("[listen]\naddresses = [\"127.0.0.1:1\", \"127.0.0.1:2\", \"127.0.0.1:3\"]\n{text}");
+    let upstream = ["a=192.0.2.3", "a=192.0.2.4"].map(|text| config::parse_upstream(text).unwrap()).to_vec();
+    let config = Config::load(&Flags { upstream, ..flags(&dir, &text) }).unwrap();
+    let zones: Vec<_> = config.zones.iter().filter(|zone| zone.display == "a.").collect();
+    assert_eq!(zones.len(), 3);
+    assert!(zones.iter().all(|zone| zone.upstreams == zones[0].upstreams && zone.upstreams.len() == 2));
+}
+
+#[test]
 fn a_zone_without_upstreams_may_get_them_from_a_flag() {
     let dir = tempfile::tempdir().unwrap();
     let file = flags(&dir, "[[zone]]\nname = \"a\"\nttl_max = \"9s\"\n");

@@ -28,7 +28,7 @@ pub struct Flags {
     pub firewall: Option<FirewallKind>,
     /// `--teardown-on-exit`
     pub teardown_on_exit: bool,
-    /// `--upstream [ZONE=]TARGET`...: the list of each zone that is named.
+    /// `--upstream [ZONE=]TARGET`...: the list of each zone of that name.
     pub upstream: Vec<(ZoneName, WrittenTarget)>,
     /// `--http ADDR:PORT`...: the whole list, each with every path.
     pub http: Vec<SocketAddr>,
@@ -104,11 +104,13 @@ impl Flags {
             }
         }
         for (name, target) in &self.upstream {
-            let index = zones.iter().position(|zone| zone.name() == *name).unwrap_or_else(|| {
+            if zones.iter().all(|zone| zone.name() != *name) {
                 zones.push(WrittenZone::named(name.clone()));
-                zones.len() - 1
-            });
-            zones[index].upstreams.push(target.clone());
+            }
+            // A name that is another zone on each of several listeners: whoever asks means all of them.
+            for zone in zones.iter_mut().filter(|zone| zone.name() == *name) {
+                zone.upstreams.push(target.clone());
+            }
         }
     }
 }
