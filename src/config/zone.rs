@@ -56,6 +56,11 @@ pub struct ZoneKey {
 }
 
 impl ZoneKey {
+    /// Its name: wire format, lower case.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
     /// Whether it is this zone's.
     pub fn is_of(&self, zone: &Zone) -> bool {
         zone.name == self.name && zone.listen == self.listen

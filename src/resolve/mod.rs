@@ -22,6 +22,7 @@
 pub mod counters;
 pub mod flights;
 pub mod log;
+pub mod loops;
 pub mod reply;
 pub mod routes;
 pub mod times;
@@ -31,7 +32,6 @@ pub mod zones;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -209,8 +209,7 @@ impl Resolver {
         let zone = &miss.route.counters;
         zone.misses.bump();
         let routes = Rc::clone(&self.routes.borrow());
-        if let Some(probe) = routes.snapshot.probes.iter().find(|p| p.name == miss.ask.name) {
-            probe.seen.store(true, Relaxed);
+        if routes.snapshot.probes.iter().any(|probe| probe.comes_back(&miss.ask.name)) {
             return self.turn_away(&miss, &waiter, now);
         }
         let settings = &routes.snapshot.resolve;
@@ -317,6 +316,9 @@ impl Resolver {
         // A limit of our own says nothing about the servers either, and who was not asked has not failed.
         if asked && !limited {
             miss.route.heard(outcome.is_ok());
+            if outcome.is_err() {
+                self.routes.borrow().snapshot.suspect(&miss.route.name);
+            }
         }
         let entry = match outcome {
             Ok(reply) => self

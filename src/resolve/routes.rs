@@ -27,6 +27,8 @@ use super::zones::{Next, Snapshot};
 pub struct Route {
     /// See [`Zone::id`](super::Zone::id).
     pub id: u32,
+    /// See [`Zone::name`](super::Zone::name).
+    pub(super) name: Rc<[u8]>,
     /// How its answers are kept.
     pub rules: cache::Rules,
     /// How long stale data and failures count.
@@ -104,6 +106,8 @@ impl Route {
 
 /// A zone at one worker: what its routes are made of.
 struct Stem {
+    /// See [`Zone::name`](super::Zone::name).
+    name: Rc<[u8]>,
     snapshot: Arc<Snapshot>,
     /// Its index there.
     zone: usize,
@@ -118,6 +122,7 @@ impl Stem {
         let zone = &self.snapshot.zones[self.zone];
         Route {
             id: zone.id,
+            name: Rc::clone(&self.name),
             rules: zone.rules.clone(),
             times: zone.times.over(&self.snapshot.resolve),
             group: self.group.clone(),
@@ -207,14 +212,15 @@ impl Routes {
                 let servers: Vec<_> = servers.collect();
                 (next.clone(), upstreams.group(&servers, &[], &zone.asking, &zone.places))
             });
+            let name: Rc<[u8]> = zone.name.as_ref().into();
             let stem = Rc::new(Stem {
+                name: Rc::clone(&name),
                 snapshot: Arc::clone(&snapshot),
                 zone: number,
                 worker,
                 group: upstreams.group(&servers, &reserve, &zone.asking, &zone.places),
                 next: next.collect(),
             });
-            let name: Rc<[u8]> = zone.name.as_ref().into();
             for &listener in &zone.listeners {
                 let (name, stem) = (Rc::clone(&name), Rc::clone(&stem));
                 views[listener].places.push(Place { name, stem, route: OnceCell::new() });

@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+
+use tokio::sync::Notify;
 
 use crate::cache;
 use crate::limit::Limit;
@@ -20,6 +21,7 @@ use crate::wire::{name, rcode};
 
 use super::counters::{Blocks, ServiceCounters};
 use super::log::Log;
+use super::loops::LoopProbe;
 
 /// Zones in a configuration.
 pub const ZONES: Limit<usize> = Limit::new(1, 1, 256);
@@ -152,6 +154,8 @@ pub struct Snapshot {
     pub upstream: upstream::Settings,
     /// Questions that must not come back to us.
     pub probes: Vec<LoopProbe>,
+    /// Told when questions found no answer; the same in all snapshots.
+    pub failed: Arc<Notify>,
 }
 
 impl Snapshot {
@@ -173,19 +177,14 @@ impl Snapshot {
         ranks.map(|rank| self.entries(rank).collect())
     }
 
+    /// A question of the zone with this name found no answer. One reason is that its servers ask us in turn.
+    pub(super) fn suspect(&self, zone: &[u8]) {
+        self.probes.iter().filter(|probe| *probe.zone == *zone).for_each(LoopProbe::suspect);
+        self.failed.notify_one();
+    }
+
     /// The servers with these numbers.
     pub fn entries(&self, servers: &[usize]) -> impl Iterator<Item = &ServerEntry> {
         servers.iter().filter_map(|&i| self.servers.get(i))
     }
-}
-
-/// A random question that was sent to an upstream: whoever receives it again is in a loop with it.
-#[derive(Debug)]
-pub struct LoopProbe {
-    /// Its name: wire format, lower case.
-    pub name: Box<[u8]>,
-    /// Whom it was sent to.
-    pub server: Server,
-    /// Whether it came back.
-    pub seen: AtomicBool,
 }

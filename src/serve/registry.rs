@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use whom::{Whom, probes};
 
 use super::rules::Rules;
@@ -29,6 +30,8 @@ pub struct Registry {
     pub untracked: bool,
     /// Where the queries of zones that log are written.
     pub queries: Queries,
+    /// See [`Snapshot::failed`].
+    failed: Arc<Notify>,
     workers: usize,
     /// The addresses that we listen on, as they were named at the start.
     listeners: Vec<SocketAddr>,
@@ -37,8 +40,8 @@ pub struct Registry {
     servers: BTreeMap<Server, KnownServer>,
     /// The addresses behind services' names, by zone: each zone asks its own servers.
     services: HashMap<(ZoneKey, Service), Vec<IpAddr>>,
-    /// Servers that ask us in turn: left out.
-    looping: Vec<Server>,
+    /// Servers that ask us in turn, by the zone's name: left out.
+    looping: BTreeSet<(Box<[u8]>, Server)>,
     /// Those of `listeners` that a reload took out of the configuration together with the zones of their own: until
     /// the restart that closes them, zones that answer everywhere do not answer there.
     left: BTreeSet<usize>,
@@ -46,8 +49,8 @@ pub struct Registry {
 
 struct KnownZone {
     id: u32,
-    /// What the identity stands for. The addresses of a service are not part of it: pods come and go, and all
-    /// answer alike, so what one said stays true.
+    /// What the identity stands for: those that loop included, which are left out for a while. The addresses of a
+    /// service are not part of it: pods come and go, and all answer alike, so what one said stays true.
     asks: Asks,
     counters: Arc<Blocks>,
     services: Arc<ServiceCounters>,
@@ -72,13 +75,14 @@ impl Registry {
         Self {
             untracked: false,
             queries: Queries::default(),
+            failed: Arc::default(),
             workers,
             listeners: listeners.to_vec(),
             next_id: 0,
             zones: BTreeMap::new(),
             servers: BTreeMap::new(),
             services: HashMap::new(),
-            looping: Vec::new(),
+            looping: BTreeSet::new(),
             left: BTreeSet::new(),
         }
     }
@@ -118,6 +122,7 @@ impl Registry {
             resolve: config.resolve.clone(),
             upstream: config.upstream,
             probes,
+            failed: Arc::clone(&self.failed),
         })
     }
 
@@ -141,9 +146,25 @@ impl Registry {
         self.snapshot(config).inspect_err(|_| self.looping = looping)
     }
 
-    /// Leaves a server out of all snapshots from now on, until [`fresh_snapshot`](Self::fresh_snapshot).
-    pub fn leave_out(&mut self, server: Server) {
-        self.looping.push(server);
+    /// Leaves a server out of a zone of all snapshots from now on, until [`take_back`](Self::take_back) or
+    /// [`fresh_snapshot`](Self::fresh_snapshot). An outage of it is over without a word, since what
+    /// answers in a loop is ourselves, and so is one of the zone, if there are others to ask.
+    pub fn leave_out(&mut self, zone: &[u8], server: Server) {
+        self.looping.insert((zone.into(), server));
+        if let Some(known) = self.servers.get(&server) {
+            known.outage.ends();
+        }
+        let is_left = |server: &Server| !self.looping.contains(&(zone.into(), *server));
+        for (_, known) in self.zones.iter().filter(|(key, _)| key.name() == zone) {
+            if known.asks.0.iter().any(is_left) {
+                known.outage.ends();
+            }
+        }
+    }
+
+    /// A server that was left out is in the next snapshot again.
+    pub fn take_back(&mut self, zone: &[u8], server: Server) {
+        self.looping.remove(&(zone.into(), server));
     }
 
     /// Takes down the addresses behind a service's name. True if they are not those that were known: the next
@@ -161,7 +182,7 @@ impl Registry {
     }
 
     fn zone(&mut self, whom: Whom<'_>, all: &[Server]) -> Zone {
-        let Whom { zone, servers, next, services, pods } = whom;
+        let Whom { zone, servers, next, pods, asks, .. } = whom;
         let places =
             |servers: &[Server]| servers.iter().filter_map(|s| all.binary_search(s).ok()).collect::<Vec<_>>();
         let next_at =
@@ -169,7 +190,6 @@ impl Registry {
         let (servers_at, pods_at) = (places(&servers), places(&pods));
         let sink = if zone.log.is_empty() { None } else { self.queries.sink() };
         let log = sink.map(|sink| Arc::new(Log::new(zone.log.clone(), sink)));
-        let asks = (servers, services, next);
         let everywhere = zone.listen.is_empty();
         let answers = |(i, address): (usize, &SocketAddr)| {
             (zone.listen.contains(address) || (everywhere && !self.left.contains(&i))).then_some(i)

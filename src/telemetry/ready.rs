@@ -66,6 +66,13 @@ impl Readiness {
         }
     }
 
+    /// What was heard of this zone does not count any more.
+    pub fn forget(&mut self, zone: u32) {
+        for z in self.zones.iter_mut().filter(|z| z.id == zone) {
+            z.answered = false;
+        }
+    }
+
     /// The [`Zone::id`]s nobody has answered for yet: those to ask about.
     pub fn unanswered(&self) -> impl Iterator<Item = u32> {
         self.zones.iter().filter(|z| !z.answered).map(|z| z.id)

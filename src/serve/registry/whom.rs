@@ -1,11 +1,10 @@
 //! Whom a zone asks, in a configuration and as far as services' addresses are known; and the probes for loops.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
 
-use super::Registry;
+use super::{Asks, Registry};
 use crate::config::{Problem, Service, Target, ZoneConfig, resolv_conf};
-use crate::resolve::zones::LoopProbe;
+use crate::resolve::loops::LoopProbe;
 use crate::upstream::Server;
 
 /// Whom a zone asks.
@@ -19,6 +18,10 @@ pub(super) struct Whom<'c> {
     pub services: Vec<Service>,
     /// The addresses of these that are known.
     pub pods: Vec<Server>,
+    /// Those of all these that loop, and are not among them.
+    pub looping: Vec<Server>,
+    /// What its identity stands for.
+    pub asks: Asks,
 }
 
 impl Whom<'_> {
@@ -31,8 +34,15 @@ impl Whom<'_> {
 impl Registry {
     /// Whom a zone asks: each server once, without those that loop.
     pub(super) fn whom<'c>(&self, zone: &'c ZoneConfig) -> Result<Whom<'c>, Problem> {
-        let mut whom =
-            Whom { zone, servers: Vec::new(), next: Vec::new(), services: Vec::new(), pods: Vec::new() };
+        let mut whom = Whom {
+            zone,
+            servers: Vec::new(),
+            next: Vec::new(),
+            services: Vec::new(),
+            pods: Vec::new(),
+            looping: Vec::new(),
+            asks: Asks::default(),
+        };
         for next in &zone.next {
             let servers = next.upstreams.iter().map(servers).collect::<Result<Vec<_>, _>>()?;
             whom.next.push((next.on.clone(), servers.concat()));
@@ -47,13 +57,16 @@ impl Registry {
                 whom.services.push(service.clone());
             }
         }
+        whom.asks = (whom.servers.clone(), whom.services.clone(), whom.next.clone());
+        let loops = |server: &Server| self.looping.contains(&(zone.name.clone(), *server));
+        whom.looping = whom.everybody().filter(loops).collect();
         let next = whom.next.iter_mut().map(|(_, servers)| servers);
         for servers in [&mut whom.servers, &mut whom.pods].into_iter().chain(next) {
             let mut seen = Vec::new();
             servers.retain(|s| {
-                let new = !seen.contains(s) && !self.looping.contains(s);
+                let new = !seen.contains(s);
                 seen.push(*s);
-                new
+                new && !loops(s)
             });
         }
         Ok(whom)
@@ -72,18 +85,15 @@ fn servers(target: &Target) -> Result<Vec<Server>, Problem> {
     }
 }
 
-/// One random name a server, in a zone that it serves: `HEX.sidestep-loop.ZONE`.
+/// One for each server of each zone, those that are left out included.
 pub(super) fn probes(zones: &[Whom<'_>]) -> Vec<LoopProbe> {
     let mut probes: Vec<LoopProbe> = Vec::new();
     for whom in zones {
-        for server in whom.everybody() {
-            if probes.iter().all(|p| p.server != server) {
-                let token = format!("{:016x}", rand::random::<u64>());
-                let name = [b"\x10", token.as_bytes(), b"\x0dsidestep-loop", &whom.zone.name].concat();
-                // A zone's name of almost 255 bytes has no room for a probe.
-                if name.len() <= crate::wire::name::MAX {
-                    probes.push(LoopProbe { name: name.into(), server, seen: AtomicBool::new(false) });
-                }
+        let zone = &whom.zone.name;
+        let asked = whom.everybody().map(|server| (server, false));
+        for (server, is_left_out) in asked.chain(whom.looping.iter().map(|&server| (server, true))) {
+            if probes.iter().all(|probe| probe.zone != *zone || probe.server != server) {
+                probes.extend(LoopProbe::new(zone, server, is_left_out));
             }
         }
     }
