@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use super::{complain, print};
-use crate::listen::bind::Guard;
+use crate::listen::guard::Guard;
 use crate::node;
 
 /// Removes rules and link, says what it did, and goes on after an error. What a process holds that lives is left.
 pub(super) fn teardown(interface: &str, addresses: &[IpAddr]) -> ExitCode {
-    let guard = Guard::succeed(|| Guard::take_link(interface));
-    if let Err(held) = &guard {
+    let guards = Guard::succeed(|| Guard::take_link(interface))
+        .and_then(|link| Guard::succeed(Guard::take_rules).map(|rules| [link, rules]));
+    if let Err(held) = &guards {
         complain(&format!("sidestep: nothing is removed: {held}"));
         return ExitCode::FAILURE;
     }

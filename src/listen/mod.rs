@@ -4,6 +4,7 @@ pub mod batch;
 pub mod bind;
 mod ending;
 pub mod front;
+pub mod guard;
 pub mod own;
 pub mod tcp;
 pub mod udp;

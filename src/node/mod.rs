@@ -315,9 +315,14 @@ pub fn teardown(interface: &str, addresses: &[IpAddr]) -> Report {
 impl Report {
     /// Removes the rules, of either packet filter.
     fn add_rules(&mut self) {
+        let lines = |n: usize, what: &str| {
+            ((n > 0).then(|| format!("{what}: {n} rules")).into_iter().collect(), Vec::new())
+        };
         self.add(nftables::teardown().map(|removed| (removed, Vec::new())));
-        let rules = |n: usize| (n > 0).then(|| format!("iptables: {n} rules"));
-        self.add(iptables::teardown().map(|n| (rules(n).into_iter().collect(), Vec::new())));
+        // Rows that let packets pass go after those that keep them from being tracked. Those of the iptables backend
+        // are seen over netlink, too, but counted with their own.
+        self.add(iptables::teardown().map(|n| lines(n, "iptables")));
+        self.add(nftables::teardown_accepts().map(|n| lines(n, "filter chains of others")));
     }
 
     /// Removes the link.

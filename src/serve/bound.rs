@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::Fatal;
 use crate::config::{Config, HttpListener};
 use crate::listen::Served;
-use crate::listen::bind::{self, Guard, Presence, Sockets};
+use crate::listen::bind::{self, Presence, Sockets};
+use crate::listen::guard::Guard;
+use crate::node::FirewallKind;
 
 /// Everything that is ours alone from here on.
 pub struct Bound {
@@ -18,7 +20,7 @@ pub struct Bound {
     pub sockets: Vec<Vec<(Sockets, Arc<Served>)>>,
     /// HTTP's, with the ports that the kernel has chosen.
     pub http: Vec<(TcpListener, HttpListener)>,
-    /// Addresses and link, kept to this instance for as long as these live.
+    /// Addresses, link and rules, kept to this instance for as long as these live.
     pub guards: Vec<Guard>,
 }
 
@@ -55,6 +57,9 @@ fn guard(config: &Config) -> Result<Vec<Guard>, Fatal> {
     }
     if !config.node.addresses.is_empty() {
         guards.push(Guard::succeed(|| Guard::take_link(&config.node.interface))?);
+        if config.node.firewall != FirewallKind::None {
+            guards.push(Guard::succeed(Guard::take_rules)?);
+        }
     }
     Ok(guards)
 }

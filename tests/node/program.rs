@@ -112,7 +112,14 @@ END");
 
     /// `sidestep teardown`: whether it went well, and what it said.
     pub fn teardown(&self) -> (bool, String) {
-        let output = self.network.node.run(|| Command::new(sidestep()).arg("teardown").output().unwrap());
+        self.teardown_of(LINK)
+    }
+
+    /// `sidestep teardown` of this link.
+    pub fn teardown_of(&self, link: &str) -> (bool, String) {
+        let mut command = Command::new(sidestep());
+        command.args(["teardown", "--interface", link]);
+        let output = self.network.node.run(move || command.output().unwrap());
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8(said).unwrap())
     }

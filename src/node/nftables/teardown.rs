@@ -8,8 +8,7 @@ use super::{dump, message};
 use crate::netlink::{Family, Socket};
 use crate::node::{Fault, FaultKind};
 
-/// Takes away whatever any run has left: both tables, and our rows in others' chains. Not there is no fault. What was
-/// there, a line each.
+/// Takes away both tables, whichever run has left them. Not there is no fault. What was there, a line each.
 ///
 /// # Errors
 /// Each step that failed; the others have been done.
@@ -25,8 +24,17 @@ pub fn teardown() -> Result<Vec<String>, Vec<Fault>> {
             Err(fault) => faults.push(fault),
         }
     }
-    faults.extend(unaccept(&mut socket));
     if faults.is_empty() { Ok(removed) } else { Err(faults) }
+}
+
+/// Takes our rows out of the chains of others, those of node-cache like ours included; how many those were.
+///
+/// # Errors
+/// As [`teardown`].
+pub fn teardown_accepts() -> Result<usize, Vec<Fault>> {
+    let mut socket =
+        Socket::open(Family::Netfilter).map_err(|error| vec![fault("opening a netlink socket", &error)])?;
+    unaccept(&mut socket)
 }
 
 /// Whether a living process holds `inet sidestep`; without nf_tables, or the right to look, nobody is seen.
@@ -50,14 +58,20 @@ pub(super) fn remove(socket: &mut Socket, name: &str, own: Option<u32>) -> Resul
     }
 }
 
-/// Takes our accept rows out of the chains of others.
-pub(super) fn unaccept(socket: &mut Socket) -> Vec<Fault> {
-    let chains = match foreign::chains(socket, Which::All) {
-        Ok(chains) => chains,
-        Err(error) => return vec![fault("looking at the filter chains of others", &error)],
-    };
-    let removals = chains.iter().map(foreign::remove).filter(|steps| !steps.is_empty());
-    removals.filter_map(|steps| commit(socket, steps).err()).map(Fault::from).collect()
+/// Takes our accept rows out of the chains of others; how many those were.
+pub(super) fn unaccept(socket: &mut Socket) -> Result<usize, Vec<Fault>> {
+    let chains = foreign::chains(socket, Which::All)
+        .map_err(|error| vec![fault("looking at the filter chains of others", &error)])?;
+    let mut removed = 0;
+    let mut faults = Vec::new();
+    for steps in chains.iter().map(foreign::remove).filter(|steps| !steps.is_empty()) {
+        let rows = steps.len();
+        match commit(socket, steps) {
+            Ok(()) => removed += rows,
+            Err(error) => faults.push(error.into()),
+        }
+    }
+    if faults.is_empty() { Ok(removed) } else { Err(faults) }
 }
 
 /// Somebody else has our table.
