@@ -1,5 +1,7 @@
 //! `sidestep doctor`: looks at this node and says what is wrong.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::args::DoctorArgs;
@@ -9,12 +11,10 @@ use crate::doctor::{Subject, examine, page};
 /// Prints the report. A configuration that cannot be read leaves nothing to compare with: 2, as what cannot be
 /// looked at.
 pub(super) fn doctor(args: DoctorArgs) -> ExitCode {
-    // What a Corefile asks for in vain is not what is looked for here.
-    let source = args.config.map_or(Source::Nothing, |path| Source::file(path, true));
-    let config = match Config::load(&Flags { source, ..Flags::default() }) {
+    let config = match config(args.config, args.node_cache) {
         Ok(config) => config,
         Err(problem) => {
-            super::complain(&problem.to_string());
+            super::complain(&problem);
             return ExitCode::from(2);
         }
     };
@@ -27,4 +27,17 @@ pub(super) fn doctor(args: DoctorArgs) -> ExitCode {
     let page = if args.json { page::json(&report) } else { page::text(&report) };
     let printed = super::print(page.as_bytes());
     if printed == ExitCode::SUCCESS { ExitCode::from(report.exit_code()) } else { printed }
+}
+
+/// What the cache here is told: by a file, by node-cache's flags, or by nobody.
+fn config(file: Option<PathBuf>, node_cache: Vec<OsString>) -> Result<Config, String> {
+    let flags = if node_cache.is_empty() {
+        let source = file.map_or(Source::Nothing, |path| Source::file(path, true));
+        Flags { source, ..Flags::default() }
+    } else {
+        super::node_cache::flags(node_cache)?
+    };
+    // What a Corefile asks for in vain is not what is looked for here.
+    let flags = Flags { source: flags.source.clone().leniently(), ..flags };
+    Config::load(&flags).map_err(|problem| problem.to_string())
 }

@@ -39,6 +39,16 @@ impl Source {
             Self::Toml(path)
         }
     }
+
+    /// The same, with what cannot be honoured told instead of refused.
+    pub fn leniently(mut self) -> Self {
+        match &mut self {
+            Self::Corefile { lenient, .. } => *lenient = true,
+            Self::NodeCache(options) => options.lenient = true,
+            Self::Nothing | Self::Toml(_) => {}
+        }
+        self
+    }
 }
 
 /// What a source says.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::filter::{Action, Rule, Ruleset};
+use super::filter::{Action, Family, Rule, Ruleset};
 use super::finding::Finding;
 use crate::node::link::overview::Link;
 
@@ -94,7 +94,7 @@ pub fn has_rules(filter: &Ruleset) -> bool {
 }
 
 fn is_notrack(rule: &Rule) -> bool {
-    let ours = (rule.table.name == TABLE && rule.table.family == super::filter::Family::Inet)
+    let ours = (rule.table.name == TABLE && rule.table.family == Family::Inet)
         || rule.comment.as_deref() == Some(COMMENT);
     ours && rule.action == Action::Notrack
 }
@@ -112,6 +112,7 @@ pub struct Asked {
 pub fn rules(held: &[IpAddr], filter: &Ruleset, later: &Ruleset, asked: Asked) -> Vec<Finding> {
     let mut findings = vec![notrack(held, filter, later, asked)];
     findings.extend(piled_up(filter));
+    findings.extend(foreign(held, filter));
     if has_rules(filter) || filter.chains.iter().any(|chain| chain.table.name == FAILOPEN) {
         findings.push(fail_open(filter));
     }
@@ -163,6 +164,45 @@ fn notrack(held: &[IpAddr], filter: &Ruleset, later: &Ruleset, asked: Asked) -> 
     finding
 }
 
+/// NOTRACK that does not go with the process: rows about our addresses outside of our own table, such as those that a
+/// node-cache has left in iptables. Where our rows are in iptables themselves, those under node-cache's comment are
+/// taken for ours.
+fn foreign(held: &[IpAddr], filter: &Ruleset) -> Option<Finding> {
+    /// Rows that are named.
+    const MOST: usize = 6;
+    let is_own = |rule: &Rule| rule.table.name == TABLE && rule.table.family == Family::Inet;
+    let owns = filter.rules.iter().any(|rule| rule.action == Action::Notrack && is_own(rule));
+    let about =
+        |rule: &Rule| [rule.from, rule.to].into_iter().flatten().any(|address| held.contains(&address));
+    let foreign = |rule: &&Rule| {
+        rule.action == Action::Notrack
+            && about(rule)
+            && !is_own(rule)
+            && (owns || rule.comment.as_deref() != Some(COMMENT))
+    };
+    let rows: Vec<&Rule> = filter.rules.iter().filter(foreign).collect();
+    let first = rows.first()?;
+    const CHECK: &str = "node.foreign";
+    let what = format!(
+        "Rows that are not ours keep packets for our addresses untracked, the first in {}: they stay when sidestep ends, \
+         and keep pods from the cluster DNS then.",
+        first.table
+    );
+    const REMEDY: &str = "if no other node cache runs here: stop sidestep, run `sidestep teardown`, which takes node-cache's \
+                          rows along, and start it again; delete other rows by hand";
+    let finding = if has_rules(filter) {
+        Finding::problem(CHECK, what, REMEDY)
+    } else {
+        Finding::note(CHECK, what).remedy(REMEDY)
+    };
+    let named = rows.iter().take(MOST).map(|rule| format!("{} {}: {rule}", rule.table, rule.chain));
+    let finding = named.fold(finding, Finding::evidence);
+    match rows.len().saturating_sub(MOST) {
+        0 => Some(finding),
+        more => Some(finding.evidence(format!("and {more} more"))),
+    }
+}
+
 /// The same rule more than once: another agent adds rules without looking, or looks and is told nonsense.
 fn piled_up(filter: &Ruleset) -> Option<Finding> {
     let rows = filter.rules.iter().filter(|rule| rule.comment.as_deref() == Some(COMMENT));
@@ -199,7 +239,7 @@ fn fail_open(filter: &Ruleset) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::filter::{Family, legacy};
+    use crate::doctor::filter::legacy;
     use crate::doctor::finding::Level;
 
     fn ip(text: &str) -> IpAddr {
@@ -248,6 +288,32 @@ mod tests {
         );
         let clean = Asked { answered: true, clean: true };
         assert_eq!(notrack(&held, &Ruleset::default(), &Ruleset::default(), clean).level, Level::Note);
+    }
+
+    #[test]
+    fn rows_that_do_not_go_with_us_are_named() {
+        let held = [ip("169.254.20.10")];
+        let mut all = rows(1, 1);
+        assert_eq!(foreign(&held, &all), None, "they may be those of our own iptables");
+        let mut own = all.rules[0].clone();
+        own.table.name = TABLE.to_owned();
+        own.table.family = Family::Inet;
+        own.comment = None;
+        all.rules.push(own);
+        let found = foreign(&held, &all).unwrap();
+        assert_eq!(found.level, Level::Problem);
+        assert_eq!(
+            found.evidence,
+            [format!(
+                "iptables-legacy raw OUTPUT: -d 169.254.20.10 -p udp --dport 53 -j NOTRACK (\"{COMMENT}\")"
+            )]
+        );
+        assert_eq!(foreign(&[ip("10.0.0.1")], &all), None, "they are about somebody else");
+        let mut theirs = rows(1, 7);
+        theirs.rules.iter_mut().for_each(|rule| rule.comment = None);
+        let found = foreign(&held, &theirs).unwrap();
+        assert_eq!((found.level, found.evidence.len()), (Level::Note, 7));
+        assert_eq!(found.evidence[6], "and 1 more");
     }
 
     #[test]

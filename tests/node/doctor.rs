@@ -127,8 +127,13 @@ pub fn look(mut program: Command, arguments: &[&str]) -> (i32, BTreeMap<String, 
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let config = folder.path().join("sidestep.toml");
     std::fs::write(&config, CONFIG).unwrap();
-    program.args(["doctor", "--json", "--config"]).arg(config).args(arguments).stdin(Stdio::null());
-    let output = program.output().unwrap();
+    program.args(["doctor", "--json", "--config"]).arg(config).args(arguments);
+    report(program)
+}
+
+/// What a doctor reports.
+fn report(mut program: Command) -> (i32, BTreeMap<String, Vec<String>>) {
+    let output = program.stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let report: Value = serde_json::from_str(&said)
         .unwrap_or_else(|e| panic!("{e}: {said}{}", String::from_utf8_lossy(&output.stderr)));
@@ -236,6 +241,54 @@ fn what_node_cache_has_put_up_with_either_iptables_is_recognised() {
             assert_eq!(code, 1);
         });
     }
+}
+
+/// A node-cache that was killed, and ours in its place.
+#[test]
+fn rows_that_would_stay_when_we_end_are_named() {
+    for (iptables, place) in
+        [("iptables-nft", "ip raw OUTPUT"), ("iptables-legacy", "iptables-legacy raw OUTPUT")]
+    {
+        alone(move || {
+            link();
+            run(&format!(
+                "nft add table inet sidestep
+                 nft add chain inet sidestep output '{{ type filter hook output priority raw; }}'
+                 nft add rule inet sidestep output ip daddr {US} udp dport 53 counter notrack"
+            ));
+            let (_, checks) = doctor(&[]);
+            assert!(!checks.contains_key("node.foreign"), "{checks:#?}");
+            let comment = "-m comment --comment 'NodeLocal DNS Cache: skip conntrack'";
+            run(&format!(
+                "{iptables} -t raw -A OUTPUT -d {US} -p udp -m udp --dport 53 {comment} -j NOTRACK"
+            ));
+            let (code, checks) = doctor(&[]);
+            let found = expect(&checks, "node.foreign", "problem");
+            let row = format!("{place}: -d {US} -p udp --dport 53 -j NOTRACK");
+            assert!(found.contains(&row) && found.contains("sidestep teardown"), "{found}");
+            assert_eq!(code, 1);
+        });
+    }
+}
+
+#[test]
+fn node_caches_flags_say_what_is_looked_for() {
+    alone(|| {
+        let corefile = tempfile::tempdir().unwrap();
+        let path = corefile.path().join("Corefile");
+        std::fs::write(&path, ".:53 {\n  bind 169.254.20.77\n  forward . 10.9.9.9\n  nonsense\n}\n").unwrap();
+        let conf = path.to_str().unwrap();
+        for flags in [
+            vec!["-localip", "169.254.20.77", "-interfacename", "theirs", "-conf", conf],
+            vec!["--", "/node-cache", "-localip=169.254.20.77", "-conf", conf, "-interfacename=theirs"],
+        ] {
+            let mut program = Command::new(crate::program::sidestep());
+            program.args(["doctor", "--json"]).args(&flags);
+            let (code, checks) = report(program);
+            assert!(expect(&checks, "node.address", "problem").contains("169.254.20.77"), "{checks:#?}");
+            assert_eq!(code, 1);
+        }
+    });
 }
 
 #[test]

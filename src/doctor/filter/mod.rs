@@ -186,6 +186,36 @@ impl Chain {
     }
 }
 
+/// What is known of it, in the words of iptables.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = self.protocol.map(|number| match number {
+            6 => "tcp".to_owned(),
+            17 => "udp".to_owned(),
+            other => other.to_string(),
+        });
+        let (from, to) = (self.from.map(|a| a.to_string()), self.to.map(|a| a.to_string()));
+        let (sport, dport) = (self.sport.map(|p| p.to_string()), self.dport.map(|p| p.to_string()));
+        let asked = [("-s", from), ("-d", to), ("-p", protocol), ("--sport", sport), ("--dport", dport)];
+        for (option, value) in asked.into_iter().filter_map(|(option, value)| Some((option, value?))) {
+            write!(f, "{option} {value} ")?;
+        }
+        if self.extra != Extra::Nothing {
+            f.write_str("... ")?;
+        }
+        match &self.action {
+            Action::Other => f.write_str("...")?,
+            Action::Accept => f.write_str("-j ACCEPT")?,
+            Action::Drop => f.write_str("-j DROP")?,
+            Action::Notrack => f.write_str("-j NOTRACK")?,
+            Action::Translate(None) => f.write_str("-j DNAT")?,
+            Action::Translate(Some(to)) => write!(f, "-j DNAT --to-destination {to}")?,
+            Action::Jump(chain) => write!(f, "-j {chain}")?,
+        }
+        self.comment.as_ref().map_or(Ok(()), |comment| write!(f, " (\"{comment}\")"))
+    }
+}
+
 impl Rule {
     /// A rule that asks for nothing and does nothing.
     fn empty(table: Table, chain: String) -> Self {
