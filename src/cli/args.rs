@@ -113,8 +113,8 @@ pub(super) struct FlagArgs {
     ///
     /// svc:// is every address behind the name of a headless Service, found out through the zone's other targets.
     ///
-    /// With ZONE= for this zone alone, else for all names that no other zone holds. May be given again: the
-    /// targets of one zone are a group.
+    /// With ZONE= for this zone alone, on every listener that has one of that name, else for all names that no other
+    /// zone holds. May be given again: the targets of one zone are a group.
     #[arg(long, value_name = "[ZONE=]TARGET", value_parser = config::parse_upstream)]
     upstream: Vec<(ZoneName, WrittenTarget)>,
     /// Serve /metrics, /health and /ready here. May be given again.
@@ -169,6 +169,9 @@ pub(super) struct DoctorArgs {
     /// The configuration of the cache that runs or is to run here.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The same for one that is given node-cache's flags: these, as in -localip 169.254.20.10 -conf /etc/Corefile.
+    #[arg(last = true, value_name = "FLAGS", conflicts_with = "config")]
+    pub node_cache: Vec<OsString>,
     /// An address that pods are to ask on this node. May be given again; those on the link are found without it.
     #[arg(long, value_name = "IP")]
     pub node_address: Vec<IpAddr>,

@@ -15,21 +15,29 @@ mod node_cache;
 mod status;
 mod teardown;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::config::{Config, Flags, Problem};
+use crate::serve::{self, Ears};
 use args::{Args, Command};
 
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
     let all: Vec<_> = std::env::args_os().collect();
+    // Before anything that takes time: see there.
+    let ears = if may_serve(&all) { Ears::open().map(Some) } else { Ok(None) };
+    let ears = match ears {
+        Ok(ears) => ears,
+        Err(error) => return failed(&error),
+    };
     if let Some(arguments) = node_cache::arguments(&all) {
-        return node_cache::node_cache(arguments);
+        return node_cache::node_cache(arguments, ears);
     }
-    let args = match Args::try_parse_from(all) {
+    let args = match Args::try_parse_from(node_cache::behind_doctor(all)) {
         Ok(args) => args,
         Err(e) => {
             // Help and version come this way too. If nobody reads them, there is nobody to tell.
@@ -38,8 +46,8 @@ pub fn main() -> ExitCode {
         }
     };
     match args.command {
-        None => run(args.flags.into()),
-        Some(Command::Run(flags)) => run(flags.into()),
+        None => run(args.flags.into(), ears),
+        Some(Command::Run(flags)) => run(flags.into(), ears),
         Some(Command::Check(check)) => check::check(check.into()),
         Some(Command::Convert(args)) => convert::convert(args),
         Some(Command::Doctor(args)) => doctor::doctor(args),
@@ -47,14 +55,24 @@ pub fn main() -> ExitCode {
         Some(Command::Status(args)) => status::status(&args.interface),
         Some(Command::Teardown(args)) => teardown::teardown(&args.interface, &args.node_address),
         Some(Command::Completions { shell }) => print(&completions::completions(shell)),
-        Some(Command::NodeCache { arguments }) => node_cache::node_cache(arguments),
+        Some(Command::NodeCache { arguments }) => node_cache::node_cache(arguments, ears),
         Some(Command::Man) => man::man().map_or_else(|e| failed(&e), |page| print(&page)),
     }
 }
 
-fn run(flags: Flags) -> ExitCode {
+/// Whether it may be that these arguments ask us to serve. The other commands end by signals as every program does.
+fn may_serve(all: &[OsString]) -> bool {
+    all.get(1).is_none_or(|first| first == "run" || first.to_string_lossy().starts_with('-'))
+        || node_cache::arguments(all).is_some()
+}
+
+fn run(flags: Flags, ears: Option<Ears>) -> ExitCode {
+    let ears = match ears.map_or_else(Ears::open, Ok) {
+        Ok(ears) => ears,
+        Err(error) => return failed(&error),
+    };
     match Config::load(&flags) {
-        Ok(config) => crate::serve::run(config, flags),
+        Ok(config) => serve::run(config, flags, ears),
         Err(problem) => refused(&problem),
     }
 }

@@ -8,8 +8,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::corefile_plugins;
+use crate::config::{Flags, corefile_plugins};
 use crate::config::node_cache::{Asked, is_flag, parse, usage};
+use crate::serve::Ears;
 
 /// The command, and the program name that stands for it.
 const NAME: &str = "node-cache";
@@ -29,22 +30,51 @@ pub(super) fn arguments(all: &[OsString]) -> Option<Vec<OsString>> {
     is_bare.then(|| rest.to_vec())
 }
 
+/// The command line of `sidestep doctor` with node-cache's flags behind `--`, where clap expects them. The name
+/// `node-cache` may stand before them, so that a DaemonSet's command can be pasted.
+pub(super) fn behind_doctor(mut all: Vec<OsString>) -> Vec<OsString> {
+    let text = |argument: &OsString| argument.to_str().map(str::to_owned).unwrap_or_default();
+    if all.get(1).is_none_or(|command| command != "doctor") || all.iter().any(|argument| argument == "--") {
+        return all;
+    }
+    let name = |argument: &OsString| Path::new(argument).file_name().is_some_and(|name| name == NAME);
+    if let Some(first) = all.iter().position(|argument| name(argument) || is_flag(&text(argument))) {
+        all.insert(first, "--".into());
+    }
+    all
+}
+
+/// What the flags say of a cache that is run by them, for those who look at it and do not run it.
+///
+/// # Errors
+/// They make no sense, or ask for something else.
+pub(super) fn flags(arguments: Vec<OsString>) -> Result<Flags, String> {
+    let is_named =
+        arguments.first().and_then(|first| Path::new(first).file_name()).is_some_and(|name| name == NAME);
+    let asked = asked(arguments.into_iter().skip(usize::from(is_named)).collect());
+    match asked.map_err(|wrong| format!("node-cache's flags: {wrong}"))? {
+        Asked::Run(flags) | Asked::Check(flags) | Asked::Convert(flags) => Ok(*flags),
+        Asked::Version | Asked::Plugins | Asked::Help => Err("node-cache's flags ask for a page".to_owned()),
+    }
+}
+
 /// Does what the flags ask for.
-pub(super) fn node_cache(arguments: Vec<OsString>) -> ExitCode {
-    let plain: Result<Vec<String>, OsString> = arguments.into_iter().map(OsString::into_string).collect();
-    let plain = match plain {
-        Ok(plain) => plain,
-        Err(odd) => return refused(&format!("`{}` is not UTF-8", odd.display())),
-    };
-    match parse(plain) {
-        Ok(Asked::Run(flags)) => super::run(*flags),
+pub(super) fn node_cache(arguments: Vec<OsString>, ears: Option<Ears>) -> ExitCode {
+    match asked(arguments) {
+        Ok(Asked::Run(flags)) => super::run(*flags, ears),
         Ok(Asked::Check(flags)) => super::check::check(*flags),
         Ok(Asked::Convert(flags)) => super::convert::print(&flags),
         Ok(Asked::Version) => super::print(version().as_bytes()),
         Ok(Asked::Plugins) => super::print(plugins().as_bytes()),
         Ok(Asked::Help) => super::print(usage().as_bytes()),
-        Err(wrong) => refused(&wrong.to_string()),
+        Err(wrong) => refused(&wrong),
     }
+}
+
+fn asked(arguments: Vec<OsString>) -> Result<Asked, String> {
+    let plain: Result<Vec<String>, OsString> = arguments.into_iter().map(OsString::into_string).collect();
+    let plain = plain.map_err(|odd| format!("`{}` is not UTF-8", odd.display()))?;
+    parse(plain).map_err(|wrong| wrong.to_string())
 }
 
 /// A command line that makes no sense.
@@ -92,6 +122,25 @@ mod tests {
             ("sidestep -help", "-help"),
         ] {
             assert_eq!(found(line).as_deref(), Some(arguments), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_doctor_is_given_them_behind_its_own() {
+        for (line, expected) in [
+            ("sidestep doctor -localip ::1 -conf x", "sidestep doctor -- -localip ::1 -conf x"),
+            (
+                "sidestep doctor --json /node-cache -localip ::1",
+                "sidestep doctor --json -- /node-cache -localip ::1",
+            ),
+            ("sidestep doctor -- -localip ::1", "sidestep doctor -- -localip ::1"),
+            ("sidestep doctor --json --config x", "sidestep doctor --json --config x"),
+            ("sidestep teardown -localip ::1", "sidestep teardown -localip ::1"),
+            ("sidestep", "sidestep"),
+        ] {
+            let all: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let expected: Vec<OsString> = expected.split(' ').map(OsString::from).collect();
+            assert_eq!(behind_doctor(all), expected);
         }
     }
 

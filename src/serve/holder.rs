@@ -5,7 +5,7 @@
 //! share is closed by the last of them, which is also the one that frees the memory: 100 to 200 ms for a gigabyte, in
 //! which the rules would keep clients coming to nobody. This thread is started before all others, so it is told of the
 //! end among the first; it waits for nothing but the next [deed](Holder::with), and its table holds nothing but what
-//! belongs to the node. So what it holds is closed while the others still die.
+//! belongs to the node and copies of those by which signals are heard. So what it holds is closed while the others still die.
 //!
 //! What is opened here stays here: a descriptor's number means nothing to another thread. Nor do those of others mean
 //! anything here, so nothing that is done here may wake an event loop. A signal's handler does, by writing to a descriptor:
@@ -108,7 +108,7 @@ fn gone() -> ! {
     std::process::exit(1)
 }
 
-/// Leaves the signals that we [hear](super::reload::Signals) to other threads. The kernel prefers the main thread, but that
+/// Leaves the signals that we [hear](super::signals) to other threads. The kernel prefers the main thread, but that
 /// one takes none while it starts another: what is sent just then would come here and never be heard of. Other signals
 /// stay as they are, since programs that are run here inherit this (iptables needs SIGALRM to end its wait for a lock).
 fn take_no_signals() {
@@ -125,8 +125,8 @@ fn take_no_signals() {
 
 /// Gives this thread a descriptor table of its own.
 fn set_apart() {
-    // SAFETY: this thread was started with nothing that it could have opened or been given; from here on, what other
-    // threads open or close is not seen here, and the reverse, which is what is wanted.
+    // SAFETY: this thread has opened nothing, and uses nothing that the main thread has (the wires of its event
+    // loop, by which it hears signals, are copied and never touched); from here on, what other threads open or close is not seen here, and the reverse, which is what is wanted.
     let apart = unsafe { unshare_unsafe(UnshareFlags::FILES) }.or_else(|_| close_nothing_apart());
     if let Err(error) = apart {
         warn!(%error, "when this process is killed, clients fall back only after its memory has been freed");

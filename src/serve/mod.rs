@@ -7,6 +7,8 @@
 //! Workers pick it up with their next batch. New addresses of a service (`services`) are taken over in the same way. A bad file changes
 //! nothing; so does a resolv.conf that cannot be read.
 //!
+//! Signals are heard before any of this ([`signals`]).
+//!
 //! **Stop** (SIGTERM, SIGINT): no new connections; flights land; what has arrived is answered; close.
 //!
 //! On a **node** ([`crate::node`]), link and rules go up once the workers run, and a watchdog asks our
@@ -34,6 +36,7 @@ mod registry;
 mod reload;
 mod rules;
 mod services;
+mod signals;
 mod watchdog;
 mod worker;
 
@@ -54,7 +57,8 @@ use tracing::{error, info, warn};
 
 use crate::cache::Cache;
 use crate::config::{Config, Flags, HttpListener};
-use crate::listen::bind::{self, Guard};
+use crate::listen::bind;
+use crate::listen::guard::Guard;
 use crate::listen::{self, Served};
 use crate::resolve::zones::ServerEntry;
 use crate::resolve::{self, DEADLINE, Snapshot};
@@ -69,15 +73,16 @@ use manager::{Manager, State};
 use node::Keeper;
 use probe::Probes;
 use registry::Registry;
-use reload::Signals;
 use services::Services;
+pub use signals::Ears;
 use watchdog::{Pulse, Watchdog, Watched};
 use worker::Worker;
 
-/// Serves until a signal says to stop. `flags` are those that `config` was loaded with, for reloads.
-pub fn run(config: Config, flags: Flags) -> ExitCode {
+/// Serves until a signal says to stop. `flags` are those that `config` was loaded with, for reloads; `ears` were opened
+/// before that.
+pub fn run(config: Config, flags: Flags, ears: Ears) -> ExitCode {
     let log = log::init(config.log);
-    match Supervisor::start(config, flags, log).and_then(Supervisor::supervise) {
+    match Supervisor::start(config, flags, log).and_then(|supervisor| supervisor.supervise(ears)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             error!("{problem}");
@@ -194,8 +199,9 @@ impl Supervisor {
     }
 
     /// Everything from there to the end.
-    fn supervise(self: Rc<Self>) -> Result<(), Fatal> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    fn supervise(self: Rc<Self>, ears: Ears) -> Result<(), Fatal> {
+        // Before the node is touched: what comes while it is has to wait, and is heard then.
+        let (runtime, mut signals) = ears.listen()?;
         let this = Rc::clone(&self);
         let pidfile = LocalSet::new().block_on(&runtime, async move {
             for ((listener, settings), counters) in this.http.iter().zip(&this.http_counters) {
@@ -208,8 +214,6 @@ impl Supervisor {
                 };
                 spawn_local(http::serve(listener, site));
             }
-            // Before the node is touched: a signal that comes while it is has to wait, and is heard then.
-            let mut signals = Signals::hear()?;
             let watchdog = this.hold_the_node().await?;
             this.readiness.borrow_mut().bound();
             let pidfile = this.flags.pidfile.as_deref().and_then(Pidfile::write);
@@ -247,6 +251,7 @@ impl Supervisor {
             mark: keeper.mark(),
             pulses: self.pulses.clone(),
             bound: keeper.patience(),
+            hope: keeper.hope(),
             last_deed: keeper.last_deed(),
         })?;
         let this = Rc::clone(self);
@@ -267,6 +272,7 @@ impl Supervisor {
                 mark: None,
                 pulses: self.pulses.clone(),
                 bound: self.config.borrow().node.watchdog,
+                hope: watchdog::ANEW,
                 last_deed: Box::new(|| ()),
             })
         };

@@ -15,9 +15,9 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
-use super::Supervisor;
 use super::fallbacks::Fallbacks;
 use super::holder::Holder;
+use super::{Supervisor, watchdog};
 use crate::config::{Config, ZoneName};
 use crate::node::link::Events as LinkEvents;
 use crate::node::nftables::Events as RuleEvents;
@@ -99,6 +99,15 @@ impl Keeper {
     /// How long our own questions may stay unanswered.
     pub fn patience(&self) -> Duration {
         self.settings.watchdog
+    }
+
+    /// What the end of this process would be good for.
+    pub fn hope(&self) -> &'static str {
+        if self.settings.fail_open && self.mark.is_some() {
+            "clients reach the cluster DNS without it"
+        } else {
+            watchdog::ANEW
+        }
     }
 
     /// The mark on our questions to ourselves, where rows know it.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
+use super::signals::Signals;
 use super::{Supervisor, files, who_asks_whom};
 use crate::config::watch::Watch;
 use crate::config::{Config, Problem};
@@ -111,27 +111,6 @@ impl Supervisor {
         }
         // One line: logs are read and searched by the line.
         error!(why, "not reloaded, the running configuration stays: {}", problem.summary());
-    }
-}
-
-/// What the outside tells us.
-pub(super) struct Signals {
-    hangup: Signal,
-    /// SIGUSR1, by which CoreDNS reloads.
-    user: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// Hears of them from now on, instead of ending at once, or, as the first process of a container, not at all.
-    pub(super) fn hear() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            user: signal(SignalKind::user_defined1())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
     }
 }
 

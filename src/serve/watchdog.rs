@@ -38,6 +38,9 @@ pub const BEAT: Duration = Duration::from_millis(500);
 /// of the kernel's for a minute. One that fails is followed by another with the next beat.
 const TCP_EVERY: u64 = 6;
 
+/// What the end of the process is good for where nobody answers in its stead.
+pub const ANEW: &str = "whoever started it can start it anew";
+
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_millis(400);
 
@@ -76,6 +79,8 @@ pub struct Watched {
     pub pulses: Vec<Arc<Pulse>>,
     /// How long each may be silent.
     pub bound: Duration,
+    /// What the end of the process is good for, as the last line of the log has it.
+    pub hope: &'static str,
     /// Takes away, as fast as it can, what would keep clients coming.
     pub last_deed: Box<dyn FnOnce() + Send>,
 }
@@ -102,7 +107,7 @@ pub fn start(watched: Watched) -> std::io::Result<Watchdog> {
     let watchdog = Watchdog(Arc::clone(&asleep));
     thread.spawn(move || {
         let Some(why) = runtime.block_on(watch(&watched, &asleep)) else { return };
-        error!("{why}; the process ends, so that clients reach the cluster DNS without it");
+        error!("{why}; the process ends, so that {}", watched.hope);
         (watched.last_deed)();
         std::process::exit(1);
     })?;
@@ -183,7 +188,14 @@ mod tests {
     /// One worker at each address.
     fn watched(addresses: &[SocketAddr], pulses: Vec<Arc<Pulse>>) -> Watched {
         let addresses = addresses.iter().map(|&address| (address, vec![Arc::default()])).collect();
-        Watched { addresses, mark: None, pulses, bound: Duration::from_secs(2), last_deed: Box::new(|| ()) }
+        Watched {
+            addresses,
+            mark: None,
+            pulses,
+            bound: Duration::from_secs(2),
+            hope: "",
+            last_deed: Box::new(|| ()),
+        }
     }
 
     #[test]

@@ -59,6 +59,13 @@ fn a_second_instance_ends_and_the_first_one_serves() {
     flags.retain(|flag| !flag.starts_with("--node-address"));
     flags.push("--node-address=169.254.20.11".to_owned());
     refuses(&world, World::command(&flags), &[&format!("process {}", program.id()), LINK]);
+    // At another link, it would still be the same node's rules, whatever packet filter it has them in.
+    flags.push("--interface=other".to_owned());
+    for firewall in ["auto", "nftables", "iptables"] {
+        let mut command = World::command(&flags);
+        command.arg(format!("--firewall={firewall}"));
+        refuses(&world, command, &[&format!("process {}", program.id()), "the rules of this node"]);
+    }
     world.network.pod.run(|| assert_eq!(look_up(V4, "n.cluster.local", PATIENCE), Some(Who::Sidestep)));
 }
 
@@ -192,9 +199,17 @@ fn teardown_leaves_the_rows_of_iptables_to_a_process_that_lives() {
     flags.push("--firewall=iptables".to_owned());
     let program = world.up(World::command(&flags));
     let right = world.state();
+    for link in [LINK, "other"] {
+        let (well, said) = world.teardown_of(link);
+        assert!(!well && said.contains(&format!("process {}", program.id())), "{link}: {said}");
+        assert_eq!(world.state(), right);
+    }
+    // What went is what was there, row by row.
+    drop(program);
+    let saved = world.network.node.run(|| sh("iptables-nft-save; ip6tables-nft-save"));
+    let rows = saved.lines().filter(|line| line.starts_with("-A")).count();
     let (well, said) = world.teardown();
-    assert!(!well && said.contains(&format!("process {}", program.id())), "{said}");
-    assert_eq!(world.state(), right);
+    assert!(well && said.contains(&format!("removed: iptables: {rows} rules")), "{rows}: {saved}\n{said}");
 }
 
 #[test]
@@ -283,6 +298,7 @@ fn a_serving_thread_that_hangs_ends_the_process_and_pods_fall_back() {
         said.contains("has not turned for 2s") || said.contains("not answered our own questions"),
         "{said}"
     );
+    assert!(said.contains("so that clients reach the cluster DNS without it"), "{said}");
     world.network.pod.run(|| {
         for address in [V4, V6] {
             assert_eq!(look_up(address, "n.cluster.local", PATIENCE), Some(Who::Cluster), "{address}");

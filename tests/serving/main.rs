@@ -10,11 +10,13 @@ mod hostile;
 mod keeping;
 mod life;
 mod limits;
+mod loops;
 mod node_cache;
 mod program;
 mod query_log;
 mod reload;
 mod services;
+mod signals;
 #[path = "../support/mod.rs"]
 mod support;
 mod views;

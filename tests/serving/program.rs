@@ -81,7 +81,17 @@ impl Program {
 
     /// Starts this and waits until it listens. Its files are in `directory`, its configuration is `config`.
     pub fn spawn(command: &mut Command, directory: tempfile::TempDir, config: PathBuf) -> Self {
+        Self::spawn_and(command, |_| directory, config)
+    }
+
+    /// As [`spawn`](Self::spawn); `then` is done as soon as there is a process, with its id.
+    pub fn spawn_and(
+        command: &mut Command,
+        then: impl FnOnce(u32) -> tempfile::TempDir,
+        config: PathBuf,
+    ) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let directory = then(child.id());
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (Arc::clone(&log), BufReader::new(child.stderr.take().unwrap()));
         std::thread::spawn(move || {
