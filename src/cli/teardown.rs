@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use super::{complain, print};
+use crate::listen::bind::{BindError, who};
 use crate::listen::guard::Guard;
 use crate::node;
 
@@ -12,7 +13,11 @@ pub(super) fn teardown(interface: &str, addresses: &[IpAddr]) -> ExitCode {
     let guards = Guard::succeed(|| Guard::take_link(interface))
         .and_then(|link| Guard::succeed(Guard::take_rules).map(|rules| [link, rules]));
     if let Err(held) = &guards {
-        complain(&format!("sidestep: nothing is removed: {held}"));
+        let why = match held {
+            BindError::Held { what, pid } => format!("{} holds {what}; stop it first", who(*pid)),
+            other => other.to_string(),
+        };
+        complain(&format!("sidestep: nothing is removed: {why}"));
         return ExitCode::FAILURE;
     }
     let report = node::teardown(interface, addresses);

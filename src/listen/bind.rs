@@ -84,11 +84,11 @@ impl std::fmt::Display for BindError {
                  here); stop it or give this one another address"
             ),
             Self::Held { what, pid } => {
-                let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
                 write!(
                     f,
-                    "cannot hold {what}: sidestep already does as {who}, and a node has one set of rules; stop \
-                     it, or have it hold these addresses too"
+                    "cannot hold {what}: sidestep already does as {}, and a node has one set of rules; stop \
+                     it, or have it hold these addresses too",
+                    who(*pid)
                 )
             }
             Self::Refused { address, protocol, error } => {
@@ -116,6 +116,11 @@ impl std::fmt::Display for BindError {
 }
 
 impl std::error::Error for BindError {}
+
+/// A process, as far as it is to be seen.
+pub fn who(pid: Option<i32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
 
 /// Whether nobody listens at `address` yet, not even with SO_REUSEPORT. To be asked about every address before the
 /// first is bound: our own sockets would count. A wildcard of somebody else's counts as well.

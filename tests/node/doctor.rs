@@ -276,7 +276,8 @@ fn node_caches_flags_say_what_is_looked_for() {
     alone(|| {
         let corefile = tempfile::tempdir().unwrap();
         let path = corefile.path().join("Corefile");
-        std::fs::write(&path, ".:53 {\n  bind 169.254.20.77\n  forward . 10.9.9.9\n  nonsense\n}\n").unwrap();
+        std::fs::write(&path, ".:53 {\n  bind 169.254.20.77\n  forward . 10.9.9.9\n  dnstap /tmp/tap\n}\n")
+            .unwrap();
         let conf = path.to_str().unwrap();
         for flags in [
             vec!["-localip", "169.254.20.77", "-interfacename", "theirs", "-conf", conf],
