@@ -283,7 +283,7 @@ impl Resolver {
         debug!(
             name = %shown(&miss.ask.name),
             rtype = ?RecordType::from(miss.ask.rtype),
-            rcode = outcome.as_ref().ok().and_then(|reply| reply.get(3)).map(|flags| flags & 0x0f),
+            rcode = outcome.as_ref().ok().and_then(|reply| code(reply)),
             failure = outcome.as_ref().err().map(tracing::field::debug),
             took = ?start.elapsed(),
             "a miss has landed"
@@ -315,7 +315,10 @@ impl Resolver {
         let limited = matches!(outcome, Err(Failure::Limit | Failure::Busy));
         // A limit of our own says nothing about the servers either, and who was not asked has not failed.
         if asked && !limited {
-            miss.route.heard(outcome.is_ok());
+            // SERVFAIL may be our own, come back in a loop: no news of an outage or its end.
+            if !outcome.as_ref().is_ok_and(|reply| code(reply) == Some(rcode::SERVFAIL)) {
+                miss.route.heard(outcome.is_ok());
+            }
             if outcome.is_err() {
                 self.routes.borrow().snapshot.suspect(&miss.route.name);
             }
@@ -389,6 +392,11 @@ impl Miss {
 /// A name from the wire as people write it; unprintable bytes are escaped.
 fn shown(name: &[u8]) -> String {
     Name::read(&mut BinDecoder::new(name)).map_or_else(|_| name.escape_ascii().to_string(), |n| n.to_ascii())
+}
+
+/// The response code of a message, without what an OPT record adds to it.
+fn code(reply: &[u8]) -> Option<u16> {
+    reply.get(3).map(|flags| u16::from(flags & 0x0f))
 }
 
 /// What the client hears: REFUSED says that it is asked of too much, SERVFAIL that the answer could not be had.
