@@ -71,6 +71,19 @@ fn held<T>(body: impl FnOnce() -> T) -> (isize, T) {
     (HELD.get() - before, made)
 }
 
+#[test]
+fn replies_that_pointers_do_not_shorten_are_looked_at_without_allocating() {
+    let records: Vec<_> = (1..=8).map(|last| record(QNAME, 1, 300, &[192, 0, 2, last])).collect();
+    let pointing = reply(&question("www.test", 1), &records);
+    let root = reply(&question(".", 1), &[record(&name("."), 1, 300, &[192, 0, 2, 1])]);
+    let none = negative(&question("www.test", 1), 3, &[], &[soa("test", 300, 300)]);
+    for (what, reply) in [("pointers", pointing), ("the root", root), ("no answers", none)] {
+        let mut short = None;
+        assert_eq!(calls(|| short = sidestep::local::shorten(&reply)), 0, "{what}");
+        assert_eq!(short, None, "{what}");
+    }
+}
+
 const TIMES: FailureTimes = FailureTimes {
     first: Duration::from_secs(5),
     longest: Duration::from_secs(30),

@@ -133,7 +133,7 @@ pub fn shorten(reply: &[u8]) -> Option<Vec<u8>> {
     let first = records::walk(reply).ok()?.next()?.ok()?;
     // Who points, does so everywhere. What is not about the question's own name is short.
     let is_pointer = *reply.get(first.owner)? >= 0xc0;
-    if is_pointer || !name::same(reply, header::LEN, first.owner) {
+    if is_pointer || !name::same(reply, header::LEN, first.owner) || !can_shrink(reply) {
         return None;
     }
     let end = name::end_uncompressed(reply, header::LEN).ok()?;
@@ -142,6 +142,27 @@ pub fn shorten(reply: &[u8]) -> Option<Vec<u8>> {
     let question = (name, rtype, class);
     let message = Message { flags: header.flags, question, sections: sections(reply).ok()? };
     message.write_in_its_case().filter(|written| written.len() < reply.len())
+}
+
+/// Whether pointers would make a reply shorter that has none where its question's name stands again. That name is enough,
+/// unless it is the root's: one byte, and a pointer has two. Then two other names must be written out. Nothing is
+/// allocated for this: it is looked at with every miss.
+fn can_shrink(reply: &[u8]) -> bool {
+    let written_out = |at: usize| {
+        let end = name::end_uncompressed(reply, at);
+        end.is_ok_and(|end| end > at + 2)
+    };
+    let Ok(records) = records::walk(reply) else { return false };
+    let names = records.map_while(Result::ok).flat_map(|record| {
+        let data = record.rdata.start;
+        let at = match record.rtype {
+            rtype::NS | rtype::CNAME | rtype::SOA | rtype::PTR => Some(data),
+            15 => Some(data + 2),
+            _ => None,
+        };
+        [Some(record.owner), at].into_iter().flatten()
+    });
+    written_out(header::LEN) || names.filter(|&at| written_out(at)).nth(1).is_some()
 }
 
 /// The records of a message.
@@ -198,7 +219,8 @@ impl<'m> Writer<'m> {
     }
 
     fn record(&mut self, rr: &'m Rr) -> Option<()> {
-        if self.asked.is_some_and(|asked| name::same_bytes(asked, &rr.owner)) {
+        // The root's name is shorter than a pointer.
+        if rr.owner.len() > 1 && self.asked.is_some_and(|asked| name::same_bytes(asked, &rr.owner)) {
             self.words([0xc000 | header::LEN as u16]);
         } else {
             self.name(&rr.owner);
@@ -274,6 +296,22 @@ mod tests {
         for len in 0..long.len() {
             assert_eq!(shorten(&long[..len]), None, "{len} bytes");
         }
+    }
+
+    #[test]
+    fn names_below_the_root_become_pointers_where_there_are_two() {
+        let roots = |count: u8| {
+            let mut reply = vec![0, 7, 0x85, 0x80, 0, 1, 0, count, 0, 0, 0, 0, 0, 0, 2, 0, 1];
+            for n in 0..count {
+                reply.extend(b"\0\0\x02\0\x01\0\0\0\x1e\0\x08\x01");
+                reply.extend([b'a' + n, 4]);
+                reply.extend(b"root\0");
+            }
+            reply
+        };
+        assert!(!can_shrink(&roots(1)));
+        assert_eq!(shorten(&roots(1)), None);
+        assert_eq!(shorten(&roots(3)).unwrap().len(), roots(3).len() - 2 * 4);
     }
 
     #[test]
