@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 
@@ -13,16 +14,26 @@ use rustix::fs::OFlags;
 /// # Errors
 /// It cannot be opened or read, or is no regular file.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    read_dated(path, most).map(|(bytes, _)| bytes)
+}
+
+/// The same, with when it was written last, where that is known: of the file that was read, whatever stands in its place
+/// meanwhile.
+///
+/// # Errors
+/// As there.
+pub fn read_dated(path: &Path, most: u64) -> io::Result<(Vec<u8>, Option<SystemTime>)> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let kind = file.metadata()?.file_type();
+    let metadata = file.metadata()?;
+    let kind = metadata.file_type();
     if !kind.is_file() {
         let what = if kind.is_dir() { "it is a folder" } else { "it is no regular file" };
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok((bytes, metadata.modified().ok()))
 }
 
 #[cfg(test)]

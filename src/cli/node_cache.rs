@@ -8,8 +8,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{Flags, corefile_plugins};
 use crate::config::node_cache::{Asked, is_flag, parse, usage};
+use crate::config::{Flags, corefile_plugins};
 use crate::serve::Ears;
 
 /// The command, and the program name that stands for it.

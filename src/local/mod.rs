@@ -11,8 +11,10 @@
 //!
 //! # What differs from CoreDNS
 //!
-//! - A lookup of our own (an alias that a template, a record or `rewrite cname` gives) stays in its zone: it is
-//!   asked of that zone's upstreams, by that zone's rules.
+//! - An alias that a template, a record or `rewrite cname` gives is followed as there, to whichever zone answers clients
+//!   of the same listener for its name, by that zone's rules; but past its cache, so it is asked again whenever the whole
+//!   answer is. Where no zone holds the name, or another one at each of the listeners that share the answer, it is asked
+//!   as a name of the zone with the alias.
 //! - Names that fields of a template give are in lower case: questions that differ in letter case share one answer.
 //! - A client's EDNS options, address and transport are not seen by rules: answers are shared between clients.
 //! - What was changed no longer claims to be authentic (AD).
@@ -39,7 +41,7 @@ pub mod zones;
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 
 pub use chain::{Begin, End, Pending};
 pub use dns64::{Dns64, Prefix};
@@ -114,11 +116,13 @@ impl Settings {
     }
 }
 
+/// What a hosts file said last; `None` until it was read for the first time. All zones that name the file share it.
+pub type Shelf = ArcSwapOption<Table>;
+
 /// The rules of one zone at work; shared by all workers.
 pub struct Local {
     settings: Settings,
-    /// What the hosts file said last.
-    hosts: ArcSwap<Table>,
+    hosts: Arc<Shelf>,
 }
 
 impl fmt::Debug for Local {
@@ -128,9 +132,14 @@ impl fmt::Debug for Local {
 }
 
 impl Local {
-    /// Rules, and no hosts file read yet.
+    /// Rules, and a hosts file without entries.
     pub fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Self { settings, hosts: ArcSwap::default() })
+        Self::with_file(settings, Arc::new(Shelf::from_pointee(Table::default())))
+    }
+
+    /// Rules, and where it is seen what their hosts file says. Until it was read, what it might answer ends in SERVFAIL.
+    pub fn with_file(settings: Settings, hosts: Arc<Shelf>) -> Arc<Self> {
+        Arc::new(Self { settings, hosts })
     }
 
     /// The rules.
@@ -140,7 +149,12 @@ impl Local {
 
     /// Takes what the hosts file says now.
     pub fn set_hosts(&self, table: Table) {
-        self.hosts.store(Arc::new(table));
+        self.hosts.store(Some(Arc::new(table)));
+    }
+
+    /// What the hosts file said last.
+    pub fn hosts_file(&self) -> Option<Arc<Table>> {
+        self.hosts.load_full()
     }
 
     /// Lets a question begin. Its name is in lower case.
@@ -153,7 +167,7 @@ impl Local {
         let Settings { templates, records, hosts, .. } = &self.settings;
         let templates = templates.iter().map(|template| template.say(ask));
         let records = records.iter().map(|records| records.say(ask));
-        let hosts = hosts.iter().map(|hosts| hosts.say(&self.hosts.load(), ask));
+        let hosts = hosts.iter().map(|hosts| hosts.say(self.hosts.load().as_deref(), ask));
         templates
             .chain(records)
             .chain(hosts)

@@ -28,13 +28,13 @@ mod door;
 mod fallbacks;
 mod files;
 mod holder;
+mod hosts;
 mod manager;
 mod node;
 mod pages;
 mod probe;
 mod registry;
 mod reload;
-mod rules;
 mod services;
 mod signals;
 mod watchdog;
@@ -97,6 +97,11 @@ const PARTING: Duration = DEADLINE.max.saturating_add(Duration::from_millis(500)
 /// How often it is looked whether they have.
 const PARTING_STEP: Duration = Duration::from_millis(10);
 
+/// How long the start waits for hosts files; a million entries on a slow disk take some seconds.
+const HOSTS_AT_START: Duration = Duration::from_secs(10);
+/// How long a reload waits for hosts files that were not known before it.
+const HOSTS_AT_RELOAD: Duration = Duration::from_secs(5);
+
 /// Why we cannot serve.
 type Fatal = Box<dyn std::error::Error>;
 
@@ -144,6 +149,8 @@ impl Supervisor {
         let mut registry = Registry::new(count, &config.listen.addresses);
         registry.untracked = config.node.notrack_upstream;
         let snapshot = Arc::new(registry.snapshot(&config)?);
+        // Nobody is answered yet, and what a hosts file has is not to be asked of others.
+        registry.hosts.unread().wait(HOSTS_AT_START);
         let readiness = RefCell::new(Readiness::new(&snapshot.zones));
         let published = Arc::new(ArcSwap::new(snapshot));
         let settings = Arc::new(ArcSwap::from_pointee(config.listen.clone()));

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use whom::{Whom, probes};
 
-use super::rules::Rules;
+use super::hosts::HostsFiles;
 use crate::config::{Config, Problem, Service, ZoneConfig, ZoneKey};
-use crate::local;
+use crate::local::{self, Local};
 use crate::node::rules::UPSTREAM_MARK;
 use crate::resolve::counters::{Blocks, ServiceCounters};
 use crate::resolve::log::Log;
@@ -32,6 +32,8 @@ pub struct Registry {
     pub queries: Queries,
     /// See [`Snapshot::failed`].
     failed: Arc<Notify>,
+    /// The hosts files that zones name.
+    pub hosts: HostsFiles,
     workers: usize,
     /// The addresses that we listen on, as they were named at the start.
     listeners: Vec<SocketAddr>,
@@ -56,9 +58,8 @@ struct KnownZone {
     services: Arc<ServiceCounters>,
     outage: Arc<Outage>,
     places: Arc<Places>,
-    /// What the rules are, and they themselves at work.
-    settings: local::Settings,
-    rules: Option<Rules>,
+    /// The rules; `None` if there are none.
+    rules: Option<Arc<Local>>,
 }
 
 /// The servers, the services, and whom to ask next on which response codes.
@@ -76,6 +77,7 @@ impl Registry {
             untracked: false,
             queries: Queries::default(),
             failed: Arc::default(),
+            hosts: HostsFiles::default(),
             workers,
             listeners: listeners.to_vec(),
             next_id: 0,
@@ -115,6 +117,8 @@ impl Registry {
             })
             .collect();
         let zones = zones.into_iter().map(|whom| self.zone(whom, &all)).collect();
+        self.hosts.keep(config.zones.iter().filter_map(|zone| zone.local.hosts.as_ref()));
+        self.hosts.look();
         Ok(Snapshot {
             zones,
             listeners: self.listeners.clone(),
@@ -202,10 +206,10 @@ impl Registry {
             services: Arc::default(),
             outage: Arc::default(),
             places: Arc::default(),
-            settings: local::Settings::default(),
             rules: None,
         });
-        let ruled_anew = known.take_rules(rules_for(zone, listeners.iter().map(|&i| self.listeners[i])));
+        let rules = rules_for(zone, listeners.iter().map(|&i| self.listeners[i]));
+        let ruled_anew = known.take_rules(rules, &mut self.hosts);
         if known.asks != asks || ruled_anew || known.id == u32::MAX {
             known.id = self.next_id;
             known.asks = asks;
@@ -227,7 +231,7 @@ impl Registry {
             times: zone.times,
             counters: Arc::clone(&known.counters),
             services: Arc::clone(&known.services),
-            local: known.rules.as_ref().map(Rules::local),
+            local: known.rules.clone(),
             log,
             outage: Arc::clone(&known.outage),
         }
@@ -243,15 +247,20 @@ impl Registry {
 }
 
 impl KnownZone {
-    /// Takes rules over, or reads the hosts file of those that are there; says whether they are others.
-    fn take_rules(&mut self, settings: local::Settings) -> bool {
-        if settings == self.settings {
-            self.rules.iter_mut().for_each(Rules::refresh);
-            return false;
+    /// Takes rules over; says whether they are others than before.
+    fn take_rules(&mut self, settings: local::Settings, files: &mut HostsFiles) -> bool {
+        let same = match &self.rules {
+            Some(rules) => *rules.settings() == settings,
+            None => settings.is_empty(),
+        };
+        if !same {
+            let shelf = settings.hosts.as_ref().and_then(|hosts| files.shelf(hosts));
+            self.rules = (!settings.is_empty()).then(|| match shelf {
+                Some(shelf) => Local::with_file(settings, shelf),
+                None => Local::new(settings),
+            });
         }
-        self.rules = Rules::new(&settings);
-        self.settings = settings;
-        true
+        !same
     }
 }
 

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
+use super::hosts::Unread;
 use super::signals::Signals;
-use super::{Supervisor, files, who_asks_whom};
+use super::{HOSTS_AT_RELOAD, Supervisor, files, who_asks_whom};
 use crate::config::watch::Watch;
 use crate::config::{Config, Problem};
 use crate::resolve::Snapshot;
@@ -21,10 +23,10 @@ impl Supervisor {
             tokio::select! {
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
-                _ = signals.hangup.recv() => self.reload("SIGHUP"),
-                _ = signals.user.recv() => self.reload("SIGUSR1"),
+                _ = signals.hangup.recv() => self.reload("SIGHUP").await,
+                _ = signals.user.recv() => self.reload("SIGUSR1").await,
                 changed = changed(&mut watch) => match changed {
-                    Ok(()) => self.reload("a file has changed"),
+                    Ok(()) => self.reload("a file has changed").await,
                     Err(error) => watch = watching(Err(error)),
                 },
             }
@@ -42,11 +44,12 @@ impl Supervisor {
     }
 
     /// Takes over the configuration as it is now, or says why not and keeps the running one.
-    fn reload(self: &Rc<Self>, why: &str) {
+    async fn reload(self: &Rc<Self>, why: &str) {
         let config = match self.load_again() {
             Ok(config) => config,
             Err(problem) => return self.refuse_reload(why, &problem),
         };
+        let _needed = self.provide_hosts(&config).await;
         let snapshot = match self.registry.borrow_mut().fresh_snapshot(&config) {
             Ok(snapshot) => snapshot,
             Err(problem) => return self.refuse_reload(why, &problem),
@@ -72,6 +75,27 @@ impl Supervisor {
         }
         self.probe_upstreams();
         self.services.follow(self);
+    }
+
+    /// Has the hosts files read that were not known, while everything goes on: what they say is to be there before
+    /// anybody is answered by the zones that name them.
+    async fn provide_hosts(&self, config: &Config) -> Option<Unread> {
+        let unread = {
+            let hosts = &mut self.registry.borrow_mut().hosts;
+            for hosts_of_zone in config.zones.iter().filter_map(|zone| zone.local.hosts.as_ref()) {
+                let _ = hosts.shelf(hosts_of_zone);
+            }
+            hosts.unread()
+        };
+        if unread.is_empty() {
+            return None;
+        }
+        let waiting = spawn_blocking(move || {
+            unread.wait(HOSTS_AT_RELOAD);
+            unread
+        });
+        // It does not fail: nothing there panics, and nobody ends it.
+        waiting.await.ok()
     }
 
     /// The configuration as it is now.

@@ -7,6 +7,7 @@ mod corefile;
 mod edns;
 mod flights;
 mod hostile;
+mod hosts;
 mod keeping;
 mod life;
 mod limits;

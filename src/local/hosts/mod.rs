@@ -4,7 +4,7 @@
 //! one that is not there ends in SERVFAIL, as in CoreDNS (there is no SOA with which NXDOMAIN could be said),
 //! unless it falls through. A PTR that is not there always goes on. Names with a star are names like others.
 //!
-//! A hosts file is read by whoever watches it; [`Local::set_hosts`](super::Local::set_hosts) takes what it says.
+//! A hosts file is read by whoever watches it, once for all zones that name it: see [`Shelf`](super::Shelf).
 
 pub mod table;
 
@@ -60,21 +60,20 @@ impl Hosts {
         }
     }
 
-    /// What the entries, `file`'s first, say to `ask`.
-    pub(super) fn say(&self, file: &Table, ask: &Ask) -> Said {
-        if ask.class != class::IN {
+    /// What the entries, `file`'s first, say to `ask`. Nobody knows yet what a file says that was not read (`None`).
+    pub(super) fn say(&self, file: Option<&Table>, ask: &Ask) -> Said {
+        let asks_for_names = ask.rtype == rtype::PTR;
+        if ask.class != class::IN || !(asks_for_names || self.zones.hold(&ask.name)) {
             return Said::Nothing;
         }
-        if ask.rtype == rtype::PTR {
+        let Some(file) = file else { return Said::Failure };
+        if asks_for_names {
             return self.say_names(file, ask);
         }
-        if !self.zones.hold(&ask.name) {
-            return Said::Nothing;
-        }
         let mut found: Vec<IpAddr> = Vec::new();
-        for address in [file, &self.inline].iter().flat_map(|table| table.addresses(&ask.name)) {
-            if !found.contains(address) {
-                found.push(*address);
+        for address in file.addresses(&ask.name).chain(self.inline.addresses(&ask.name)) {
+            if !found.contains(&address) {
+                found.push(address);
             }
         }
         if found.is_empty() {
@@ -94,8 +93,8 @@ impl Hosts {
         let Some(address) = reversed(&text::show(&ask.name)).filter(|_| self.reverse) else {
             return Said::Nothing;
         };
-        let names = [file, &self.inline].into_iter().flat_map(|table| table.names(&address));
-        let mut names = names.filter(|name| self.zones.hold(name)).cloned().peekable();
+        let names = file.names(address).chain(self.inline.names(address));
+        let mut names = names.filter(|name| self.zones.hold(name)).map(Box::from).peekable();
         if names.peek().is_none() { Said::Nothing } else { self.answer(ask, names) }
     }
 
@@ -142,7 +141,7 @@ mod tests {
     /// The data of the answers; `None` for nothing, an error for a failure.
     fn said(hosts: &Hosts, name: &str, rtype: u16) -> Result<Option<Vec<String>>, ()> {
         let file = Table::parse("192.0.2.1 b.test\n192.0.2.2 b.test\n192.0.2.9 b.other\n");
-        match hosts.say(&file, &ask(name, rtype)) {
+        match hosts.say(Some(&file), &ask(name, rtype)) {
             Said::Nothing => Ok(None),
             Said::Failure => Err(()),
             Said::Answer(message, _) => {
@@ -177,6 +176,15 @@ mod tests {
         assert_eq!(said(&falls, "c.test.", 1), Ok(None));
         assert_eq!(said(&falls, "d.test.", 1), Err(()));
         assert_eq!(said(&falls, "2.2.0.192.in-addr.arpa.", 12), Ok(None));
+    }
+
+    #[test]
+    fn before_the_file_was_read_nothing_is_said_of_what_it_may_have() {
+        let falls = Hosts { fallthrough: Zones::all(), ..hosts() };
+        let said = |name, rtype| falls.say(None, &ask(name, rtype));
+        assert!(matches!(said("b.test.", 1), Said::Failure));
+        assert!(matches!(said("2.2.0.192.in-addr.arpa.", 12), Said::Failure));
+        assert!(matches!(said("b.other.", 1), Said::Nothing));
     }
 
     #[test]

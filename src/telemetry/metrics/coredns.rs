@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use prometheus_client::registry::Unit;
 
 use super::WorkerSources;
 use super::family::{Family, Sample, Value};
@@ -38,6 +41,7 @@ pub fn families(sources: &Sources<'_>) -> Vec<Family> {
     all.extend(proxies(snapshot));
     all.extend(forward(workers, snapshot));
     all.extend(sum(http.iter().map(|c| &**c), health));
+    all.extend(hosts(snapshot));
     all.push(Family::labelled(
         "reload_failed",
         "Times a changed configuration was refused and the running one kept",
@@ -301,6 +305,35 @@ fn health(counters: &http::Counters) -> Vec<Family> {
             [Sample::new(Value::decades(health))],
         ),
         Family::counter("health_request_failures", "Times that /health was not well", health_failed),
+    ]
+}
+
+/// What hosts files and the configuration say, by file. Each entry counts for its name and for its address, as there; of
+/// zones that name the same file the one with the most.
+fn hosts(snapshot: &Snapshot) -> [Family; 2] {
+    let (mut entries, mut modified) = (BTreeMap::new(), Duration::ZERO);
+    for local in snapshot.zones.iter().filter_map(|zone| zone.local.as_ref()) {
+        let (Some(hosts), file) = (&local.settings().hosts, local.hosts_file()) else { continue };
+        let path = hosts.file.as_ref().map_or_else(String::new, |path| path.display().to_string());
+        let count = hosts.inline.entries() + file.as_ref().map_or(0, |table| table.entries());
+        let most: &mut u64 = entries.entry(path).or_default();
+        *most = (*most).max(2 * count as u64);
+        let since_1970 = file.and_then(|table| table.modified()?.duration_since(SystemTime::UNIX_EPOCH).ok());
+        modified = modified.max(since_1970.unwrap_or_default());
+    }
+    let samples = entries.into_iter().map(|(path, n)| Sample::new(Value::Gauge(n)).with("hostsfile", path));
+    [
+        Family::labelled(
+            "hosts_entries",
+            "Entries of hosts files and of the configuration, each counted for its name and for its address",
+            samples,
+        ),
+        Family::gauge(
+            "hosts_reload_timestamp",
+            "When the hosts file that changed last had changed, since 1970",
+            modified.as_secs(),
+        )
+        .in_unit(Unit::Seconds),
     ]
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::count::Counter;
+use crate::local::{Hosts, Local, Settings, Table, Zones};
 use crate::resolve::traffic::{Protocol, TYPES, Traffic};
 use crate::resolve::{Zone, zones::ServerEntry};
 use crate::upstream::{Server, Transport};
@@ -24,8 +25,18 @@ fn snapshot() -> Snapshot {
         outage: Arc::default(),
         mark: None,
     };
+    let hosts = |file: &str, inline: &str| {
+        let file = Some(file.into());
+        let hosts = Hosts { file, inline: Table::parse(inline), ..Hosts::new(Zones::all()) };
+        let local = Local::new(Settings { hosts: Some(hosts), ..Settings::default() });
+        local.set_hosts(Table::parse("192.0.2.1 a b\nno entry"));
+        Some(local)
+    };
     Snapshot {
-        zones: vec![zone(1, "odd\\032\"name\"."), zone(2, ".")],
+        zones: vec![
+            Zone { local: hosts("/etc/hosts", ""), ..zone(1, "odd\\032\"name\".") },
+            Zone { local: hosts("/etc/hosts", "192.0.2.2 c"), ..zone(2, ".") },
+        ],
         servers: vec![server("10.96.0.10:53", Transport::Tcp), server("[fd00::a]:53", Transport::Udp)],
         listeners: vec!["127.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()],
         ..Snapshot::default()
@@ -248,6 +259,13 @@ fn every_name_is_in_the_list_and_there_from_the_start() {
     let listed = own.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let gone: Vec<_> = listed.filter(|name| !rows.contains_key(*name)).collect();
     assert!(gone.is_empty(), "in docs/metrics.md, and not served: {gone:?}");
+}
+
+#[test]
+fn entries_of_hosts_files_count_for_names_and_addresses() {
+    let page = classic(&rendered(&workers(), &snapshot()));
+    assert_eq!(value(&page, "coredns_hosts_entries{hostsfile=\"/etc/hosts\"}"), 6.0);
+    assert_eq!(value(&page, "coredns_hosts_reload_timestamp_seconds"), 0.0);
 }
 
 #[test]
