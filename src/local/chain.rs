@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Whoever wants to see what comes back leaves a [`Frame`]; the last one left is the first to see it. Some then
-//! want to know something else first: a question of their own that goes the same way from the top. Nothing waits
-//! here: what is to be asked is handed out ([`Pending`]), and goes on with the reply.
+//! want to know something else first: a question of their own. That of an alias may be about any name, so it is handed
+//! out as a client's would be, and goes the same way from the top only where the name is of this zone. Nothing waits here:
+//! what is to be asked is handed out ([`Pending`]), and goes on with the reply.
 
 use std::sync::Arc;
 
@@ -40,33 +41,52 @@ pub enum End {
     Again(Pending),
 }
 
-/// A question that waits for the upstreams.
+/// A question that waits for a reply.
 #[derive(Debug)]
 pub struct Pending {
     chain: Chain,
     ask: Ask,
+    whom: Whom,
+}
+
+/// Who is to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whom {
+    /// The zone's upstreams.
+    Upstreams,
+    /// Whoever answers clients for the name.
+    Zone,
 }
 
 impl Pending {
-    /// What they are to be asked.
+    /// What is to be asked.
     pub fn ask(&self) -> &Ask {
         &self.ask
     }
 
-    /// Goes on with their reply to [`ask`](Self::ask). A reply that nobody wants to see goes on as it came; one
+    /// Whether an alias is followed: whoever answers clients for its name is to be asked. Where that is this zone, it
+    /// goes on with [`here`](Self::here).
+    pub fn is_lookup(&self) -> bool {
+        self.whom == Whom::Zone
+    }
+
+    /// Goes on with the question as one of this zone's, from the top.
+    pub fn here(self) -> End {
+        let Self { mut chain, ask, .. } = self;
+        let first = chain.enter(ask);
+        chain.go_on(first)
+    }
+
+    /// Goes on with the reply to [`ask`](Self::ask). A reply that nobody wants to see goes on as it came; one
     /// that is malformed and was to be changed ends in SERVFAIL.
     pub fn reply(self, reply: Vec<u8>) -> End {
-        let Self { mut chain, ask } = self;
+        let Self { mut chain, ask, .. } = self;
         if chain.frames.is_empty() {
             return End::Done(reply);
         }
         let Ok(message) = Message::read(&reply, &ask) else { return End::Done(chain.failure()) };
         chain.failed = !is_answer(message.code());
-        let first = Step::Back(Answer { message, came: Some(reply) });
-        match chain.run(first) {
-            Ok(answer) => End::Done(answer),
-            Err(ask) => End::Again(Self { chain, ask }),
-        }
+        chain.go_on(Step::Back(Answer { message, came: Some(reply) }))
     }
 }
 
@@ -76,9 +96,9 @@ pub(super) fn begin(local: &Arc<Local>, client: &Ask) -> Begin {
     let mut chain =
         Chain { local, client: client.clone(), frames: Vec::new(), lookups: LOOKUPS, failed: false };
     let first = chain.enter(client.clone());
-    match chain.run(first) {
-        Ok(answer) => Begin::Answer(answer),
-        Err(ask) => Begin::Ask(Pending { chain, ask }),
+    match chain.go_on(first) {
+        End::Done(answer) => Begin::Answer(answer),
+        End::Again(pending) => Begin::Ask(pending),
     }
 }
 
@@ -116,8 +136,8 @@ struct Answer {
 }
 
 enum Step {
-    /// The upstreams are to be asked.
-    Ask(Ask),
+    /// Somebody is to be asked.
+    Ask(Ask, Whom),
     /// An answer is there.
     Back(Answer),
 }
@@ -130,15 +150,15 @@ impl From<Message> for Step {
 
 impl Chain {
     /// Goes on until the client's answer is there, or something is to be asked.
-    fn run(&mut self, mut step: Step) -> Result<Vec<u8>, Ask> {
+    fn go_on(mut self, mut step: Step) -> End {
         loop {
             step = match step {
-                Step::Ask(ask) => return Err(ask),
+                Step::Ask(ask, whom) => return End::Again(Pending { chain: self, ask, whom }),
                 Step::Back(answer) => match self.frames.pop() {
                     Some(frame) => self.back(frame, answer),
                     None => {
                         let bytes = answer.came.or_else(|| answer.message.write());
-                        return Ok(bytes.unwrap_or_else(|| self.failure()));
+                        return End::Done(bytes.unwrap_or_else(|| self.failure()));
                     }
                 },
             };
@@ -172,7 +192,7 @@ impl Chain {
             Said::Answer(message, aliases) => self.follow(message, aliases, ask),
             Said::Failure => Message::failure(&ask).into(),
             Said::Nothing if self.local.settings.ends_here => Message::failure(&ask).into(),
-            Said::Nothing => Step::Ask(ask),
+            Said::Nothing => Step::Ask(ask, Whom::Upstreams),
         }
     }
 
@@ -184,7 +204,7 @@ impl Chain {
         self.lookups = left;
         let target = Ask { name, ..ask.clone() };
         self.frames.push(Frame::Follow { ask, message, place, left: aliases });
-        self.enter(target)
+        Step::Ask(target, Whom::Zone)
     }
 
     /// Back, past one who wanted to see the answer.

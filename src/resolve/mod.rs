@@ -265,7 +265,8 @@ impl Resolver {
             self.counters.all_out.bump();
         }
         let start = Instant::now();
-        let exchange = miss.route.find_out(&miss.ask, start + deadline);
+        let routes = Rc::clone(&self.routes.borrow());
+        let exchange = miss.route.find_out(&miss.ask, start + deadline, &routes);
         let found = match &miss.stale {
             None => exchange.await,
             Some(stale) => {
@@ -299,7 +300,7 @@ impl Resolver {
         }
     }
 
-    fn land(&self, miss: &Miss, Found { outcome, asked }: Found, now: Now) {
+    fn land(&self, miss: &Miss, Found { outcome, asked, own_asked }: Found, now: Now) {
         let waiters = self.flights.borrow_mut().land(&miss.key);
         self.counters.flights.down();
         for waiter in &waiters {
@@ -313,8 +314,8 @@ impl Resolver {
             }
         }
         let limited = matches!(outcome, Err(Failure::Limit | Failure::Busy));
-        // A limit of our own says nothing about the servers either, and who was not asked has not failed.
-        if asked && !limited {
+        // A limit of our own says nothing about the servers, and who was not asked has not failed.
+        if own_asked && !limited {
             // SERVFAIL may be our own, come back in a loop: no news of an outage or its end.
             if !outcome.as_ref().is_ok_and(|reply| code(reply) == Some(rcode::SERVFAIL)) {
                 miss.route.heard(outcome.is_ok());

@@ -4,7 +4,7 @@
 //! made when the first client of a listener asks for its zone: there may be 256 zones on 64 listeners, and most of
 //! those pairs never meet.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +23,17 @@ use super::counters::ZoneCounters;
 use super::log::Log;
 use super::zones::{Next, Snapshot};
 
+/// Zones that one client's question goes on to, by aliases. Each zone has a limit of its own for aliases that stay in it.
+const ZONES_ON_THE_WAY: usize = 8;
+
 /// A zone at one worker, for the clients of one listener.
 pub struct Route {
     /// See [`Zone::id`](super::Zone::id).
     pub id: u32,
     /// See [`Zone::name`](super::Zone::name).
     pub(super) name: Rc<[u8]>,
+    /// See [`Zone::listeners`](super::Zone::listeners).
+    listeners: Rc<[usize]>,
     /// How its answers are kept.
     pub rules: cache::Rules,
     /// How long stale data and failures count.
@@ -52,29 +57,73 @@ pub struct Route {
 pub(super) struct Found {
     /// A whole message, or why there is none.
     pub outcome: Result<Vec<u8>, Failure>,
-    /// Whether an upstream was asked; otherwise the zone's own rules knew.
+    /// Whether an upstream was asked; otherwise rules knew.
     pub asked: bool,
+    /// Whether one of the zone's own was: others say nothing about these.
+    pub own_asked: bool,
+}
+
+/// The way of one client's question from zone to zone.
+struct Way<'r> {
+    routes: &'r Routes,
+    deadline: Instant,
+    /// See [`ZONES_ON_THE_WAY`]: how many are left.
+    left: Cell<usize>,
 }
 
 impl Route {
-    /// Finds out what `ask` asks for: by the zone's rules first, by its upstreams as far as these say.
-    pub(super) async fn find_out(&self, ask: &Ask, deadline: Instant) -> Found {
+    /// Finds out what `ask` asks for: by the zone's rules first, by its upstreams as far as these say, and by the zones
+    /// of `routes` where an alias leads there.
+    pub(super) async fn find_out(&self, ask: &Ask, deadline: Instant, routes: &Routes) -> Found {
+        self.find_on(&Way { routes, deadline, left: Cell::new(ZONES_ON_THE_WAY) }, ask).await
+    }
+
+    async fn find_on(&self, way: &Way<'_>, ask: &Ask) -> Found {
         match self.local.as_ref().map(|local| local.begin(ask)) {
-            None => Found { outcome: self.ask(ask, deadline).await, asked: true },
-            Some(Begin::Answer(answer)) => Found { outcome: Ok(answer), asked: false },
-            Some(Begin::Ask(pending)) => Found { outcome: self.pursue(pending, deadline).await, asked: true },
+            None => Found { outcome: self.ask(ask, way.deadline).await, asked: true, own_asked: true },
+            Some(Begin::Answer(answer)) => Found { outcome: Ok(answer), asked: false, own_asked: false },
+            Some(Begin::Ask(pending)) => self.pursue(way, pending).await,
         }
     }
 
-    /// Asks the upstreams as often as the rules want to know something.
-    async fn pursue(&self, mut pending: Pending, deadline: Instant) -> Result<Vec<u8>, Failure> {
-        loop {
-            let reply = self.ask(pending.ask(), deadline).await?;
-            match pending.reply(reply) {
-                End::Done(answer) => return Ok(answer),
-                End::Again(next) => pending = next,
+    /// Asks as often as the rules want to know something.
+    async fn pursue(&self, way: &Way<'_>, mut pending: Pending) -> Found {
+        let (mut asked, mut own_asked) = (false, false);
+        let outcome = loop {
+            let end = match way.routes.holder(self, pending.ask()) {
+                _ if !pending.is_lookup() => {
+                    (asked, own_asked) = (true, true);
+                    self.ask(pending.ask(), way.deadline).await.map(|reply| pending.reply(reply))
+                }
+                None => Ok(pending.here()),
+                Some(other) => {
+                    let found = other.find_for_another(way, pending.ask()).await;
+                    asked |= found.asked;
+                    found.outcome.map(|reply| pending.reply(reply))
+                }
+            };
+            match end {
+                Ok(End::Again(next)) => pending = next,
+                Ok(End::Done(answer)) => break Ok(answer),
+                Err(failure) => break Err(failure),
             }
+        };
+        Found { outcome, asked, own_asked }
+    }
+
+    /// Finds out where an alias of another zone leads.
+    async fn find_for_another(&self, way: &Way<'_>, ask: &Ask) -> Found {
+        let Some(left) = way.left.get().checked_sub(1) else {
+            return Found { outcome: Err(Failure::Limit), asked: false, own_asked: false };
+        };
+        way.left.set(left);
+        // In a box, as its size would be that of itself.
+        let found = Box::pin(self.find_on(way, ask)).await;
+        let limited = matches!(found.outcome, Err(Failure::Limit | Failure::Busy));
+        if found.own_asked && !limited {
+            self.heard(found.outcome.is_ok());
         }
+        found
     }
 
     /// Asks, and asks on for as long as the reply leads on. All who are asked share the time up to `deadline`.
@@ -108,6 +157,8 @@ impl Route {
 struct Stem {
     /// See [`Zone::name`](super::Zone::name).
     name: Rc<[u8]>,
+    /// See [`Zone::listeners`](super::Zone::listeners).
+    listeners: Rc<[usize]>,
     snapshot: Arc<Snapshot>,
     /// Its index there.
     zone: usize,
@@ -123,6 +174,7 @@ impl Stem {
         Route {
             id: zone.id,
             name: Rc::clone(&self.name),
+            listeners: Rc::clone(&self.listeners),
             rules: zone.rules.clone(),
             times: zone.times.over(&self.snapshot.resolve),
             group: self.group.clone(),
@@ -156,9 +208,12 @@ pub struct View {
 impl View {
     /// The zone of a name (wire format, lower case), with its number here: the one with the longest suffix.
     pub fn of(&self, name: &[u8]) -> Option<(usize, &Rc<Route>)> {
-        let (number, place) =
-            self.places.iter().enumerate().find(|(_, place)| name::within(name, &place.name))?;
+        let (number, place) = self.find(name)?;
         Some((number, place.route.get_or_init(|| Rc::new(place.stem.route(self.listener)))))
+    }
+
+    fn find(&self, name: &[u8]) -> Option<(usize, &Place)> {
+        self.places.iter().enumerate().find(|(_, place)| name::within(name, &place.name))
     }
 
     /// The zone with this number, if [`of`](Self::of) ever said it.
@@ -215,6 +270,7 @@ impl Routes {
             let name: Rc<[u8]> = zone.name.as_ref().into();
             let stem = Rc::new(Stem {
                 name: Rc::clone(&name),
+                listeners: zone.listeners.as_slice().into(),
                 snapshot: Arc::clone(&snapshot),
                 zone: number,
                 worker,
@@ -227,6 +283,17 @@ impl Routes {
             }
         }
         Self { snapshot, views, nothing: View::default() }
+    }
+
+    /// The zone other than `asker` that answers clients for what `ask` asks. The answers of `asker` are shared between the
+    /// clients of all its listeners: where these see different zones, there is none that could be meant.
+    fn holder(&self, asker: &Route, ask: &Ask) -> Option<&Rc<Route>> {
+        let mut zones = asker.listeners.iter().map(|&listener| self.view(listener).find(&ask.name));
+        let (_, first) = zones.next()??;
+        let same = zones.all(|zone| zone.is_some_and(|(_, zone)| zone.stem.zone == first.stem.zone));
+        let is_other = self.snapshot.zones[first.stem.zone].id != asker.id;
+        let (_, route) = (same && is_other).then(|| self.view(*asker.listeners.first()?).of(&ask.name))??;
+        Some(route)
     }
 
     /// What the clients of a listener see.

@@ -162,6 +162,13 @@ fn resolve(local: &Arc<Local>, name: &str, rtype: RecordType, upstream: SocketAd
         Begin::Ask(pending) => pending,
     };
     loop {
+        if pending.is_lookup() {
+            match pending.here() {
+                End::Done(answer) => return Message::from_vec(&answer).unwrap(),
+                End::Again(next) => pending = next,
+            }
+            continue;
+        }
         let mut query = Vec::new();
         Query::new(pending.ask()).write(7, Transport::Udp, &mut query);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
