@@ -122,6 +122,7 @@ fn every_setting_survives_printing() {
         max_age = "31s"
         try_timeout = "2s"
         next = [{ on = ["NODATA", "NXDOMAIN"], upstreams = ["192.0.2.7", "/etc/resolv.conf"] }]
+        by_name = [{ names = ["new.test"], except = ["x.new.test"], upstreams = ["192.0.2.8"] }, { names = ["."] }]
         cache_positive = false
         cache_negative = false
         keep_ttl = true
@@ -245,6 +246,15 @@ fn faults_are_named_with_their_place_and_a_remedy() {
         (
             "[[zone]]\nname = \".\"\nnext = [{ on = [\"NXDOMAIN\"], upstreams = [\"svc://a.b\"] }]\n",
             "3:9: zone.next: a svc:// upstream in `next`; put it into the zone's own upstreams",
+        ),
+        (
+            "[[zone]]\nname = \".\"\nby_name = [{ upstreams = [\"192.0.2.1\"] }]\n",
+            "3:12: zone.by_name: an entry needs `names`; \
+             write { names = [\"new.example\"], upstreams = [\"10.0.0.53\"] }",
+        ),
+        (
+            "[[zone]]\nname = \".\"\nby_name = [{ names = [\"a..b\"], upstreams = [\"192.0.2.1\"] }]\n",
+            "3:12: zone.by_name: `a..b` is no DNS name; labels have 1 to 63 characters, a name has at most 253",
         ),
         (
             "[[zone]]\nname = \".\"\nfailure_ttl = \"9s\"\nfailure_ttl_max = \"5s\"\n",

@@ -199,6 +199,28 @@ fn what_leads_on_to_the_next_forward() {
 }
 
 #[test]
+fn what_rewrite_makes_of_a_name_is_for_the_forward_that_takes_it() {
+    let block = |forwards: &str| {
+        let text = format!(". {{\nbind 127.0.0.1\nrewrite name suffix .old.test .new.test\n{forwards}\n}}");
+        let toml = load(&text, false).unwrap().to_short_toml();
+        let lines = toml.lines().filter_map(|line| line.strip_prefix("by_name = "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(block("forward . 192.0.2.1"), [""; 0], "there is one for all names");
+    assert_eq!(
+        block("forward . 192.0.2.1\nforward new.test 192.0.2.2"),
+        [""; 0],
+        "the second never has its turn"
+    );
+    let new = "{ names = [\"new.test.\"], except = [\"x.new.test.\"], upstreams = [\"tcp://192.0.2.2:53\"] }";
+    let own = new.replace("\"tcp://192.0.2.2:53\"", "");
+    let all = "{ names = [\".\"], except = [], upstreams = [\"udp://192.0.2.1:53\"] }";
+    // The zones are `.`, x.new.test and new.test: each leaves out what comes from its own servers at the end anyway.
+    let found = block("forward new.test 192.0.2.2 {\nexcept x.new.test\nforce_tcp\n}\nforward . 192.0.2.1");
+    assert_eq!(found, [format!("[{new}]"), format!("[{new}]"), format!("[{own}, {all}]")]);
+}
+
+#[test]
 fn pages_are_served_where_the_plugins_say() {
     let serve = |lines: &str| {
         let text = zone(lines);
@@ -535,7 +557,11 @@ fn rules_of_a_zone_are_written_in_toml_too() {
     for (line, message) in [
         ("rewrite = [\"name exact a..b c\"]", "test:3:12: zone.rewrite: "),
         ("records = [\"a.test 60 IN A 192.0.2.1\", \"no\"]", "test:3:40: zone.records: "),
-        ("hosts = { entries = [\"x y\"] }", "test:3:9: zone.hosts: an entry that is none"),
+        ("hosts = { entries = [\"x y\"] }", "test:3:9: zone.hosts: `x y` is no address with names"),
+        (
+            "hosts = { entries = [\"192.0.2.1 a\", \"\"] }",
+            "test:3:9: zone.hosts: `` is no address with names",
+        ),
         (
             "hosts = { fil = \"x\" }",
             "test:3:11: zone.hosts: unknown key `fil` in an entry; did you mean `file`?",

@@ -6,12 +6,13 @@
 mod elements;
 mod words;
 
-pub(super) use elements::{dns64, hosts, http_listener, log, next, template};
+pub(super) use elements::{by_name, dns64, hosts, http_listener, log, next, template};
 pub use words::{CLASSES, parse_firewall, parse_link, parse_log_format};
 use words::{FIREWALLS, FORMATS, LEVELS, LINKS, POLICIES, RCODES, TRANSPORTS};
 
 use super::Config;
 use super::address;
+use super::by_name::WrittenByName;
 use super::element::Table;
 use super::http::WrittenListener;
 use super::kinds::{
@@ -43,6 +44,8 @@ pub const UPSTREAMS: Limit<usize> = Limit::new(1, 1, 32);
 const ZONE_UPSTREAMS: Limit<usize> = Limit::new(0, 1, UPSTREAMS.max);
 /// Lists of upstreams that follow those of a zone. All share the time of one question.
 pub const NEXT: Limit<usize> = Limit::new(0, 0, 8);
+/// Elements of a zone's `by_name`.
+pub const BY_NAME: Limit<usize> = Limit::new(0, 0, 256);
 /// Addresses that serve HTTP.
 pub const HTTP_LISTENERS: Limit<usize> = Limit::new(0, 0, 16);
 /// Bytes of the texts that go into one TXT character-string (RFC 1035 section 3.3.14).
@@ -172,6 +175,7 @@ pub(super) fn zone(z: &mut WrittenZone, keys: &mut impl Keys) -> Result<(), Faul
     asking(&mut z.asking, keys)?;
     keys.key("next", &List(Table::<WrittenNext>::KIND, NEXT), &mut z.next)?;
     local(&mut z.local, keys)?;
+    keys.key("by_name", &Series(Table::<WrittenByName>::KIND, BY_NAME), &mut z.by_name)?;
     keys.key("log", &Series(Table::<WrittenLog>::KIND, resolve::log::RULES), &mut z.log)?;
     let s = &mut z.rules;
     keys.key("ttl_max", &Ttl(ttl::TTL_MAX), &mut s.ttl_max)?;

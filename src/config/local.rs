@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::element::Element;
 use super::keys::{self, Keys};
 use super::kinds::{Kind, Node, mistyped, quoted};
-use super::problem::{Fault, Wrong};
+use super::problem::{Fault, Wrong, shown};
 use crate::local::hosts::{HOSTS_RELOAD, HOSTS_TTL};
 use crate::local::records::RECORDS;
 use crate::local::{
@@ -142,10 +142,15 @@ impl Element for WrittenHosts {
     }
 
     fn finish(self) -> Result<Hosts, Wrong> {
-        let inline = Table::parse(&self.entries.join("\n"));
-        if inline.skipped() > 0 {
-            return Err(Wrong::new("an entry that is none", "write them like \"192.0.2.1 db.example\""));
+        let is_none = |entry: &&String| {
+            let table = Table::parse(entry);
+            table.entries() == 0 || table.skipped() > 0
+        };
+        if let Some(entry) = self.entries.iter().find(is_none) {
+            let what = format!("`{}` is no address with names", shown(entry));
+            return Err(Wrong::new(what, "write entries like \"192.0.2.1 db.example\""));
         }
+        let inline = Table::parse(&self.entries.join("\n"));
         Ok(Hosts {
             file: (!self.file.is_empty()).then(|| PathBuf::from(&self.file)),
             reload: self.reload,

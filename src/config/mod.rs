@@ -19,6 +19,7 @@
 //! 8. A test of what it does, beside the stage; and a line in the changelog.
 
 mod address;
+mod by_name;
 mod corefile;
 mod element;
 mod file;
@@ -48,6 +49,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use address::{parse_interface, parse_listen, parse_node};
+pub use by_name::ByNameConfig;
 pub use corefile::names as corefile_plugins;
 pub use flags::Flags;
 pub use fuzz::{fuzz, fuzz_corefile};

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::by_name::{ByNameConfig, WrittenByName};
 use super::name::ZoneName;
 use super::next::{NextConfig, WrittenNext};
 use super::target::{Target, WrittenTarget};
@@ -26,6 +27,8 @@ pub struct ZoneConfig {
     pub asking: Asking,
     /// Whom to ask next, when those before had nothing.
     pub next: Vec<NextConfig>,
+    /// Whom to ask for names that come out of the rules; the first that holds one is meant.
+    pub by_name: Vec<ByNameConfig>,
     /// How its answers are kept.
     pub rules: Rules,
     /// How long stale data and failures count, where that is not as everywhere.
@@ -39,7 +42,9 @@ pub struct ZoneConfig {
 impl ZoneConfig {
     /// Whomever it may ask.
     pub fn targets(&self) -> impl Iterator<Item = &Target> {
-        self.upstreams.iter().chain(self.next.iter().flat_map(|next| &next.upstreams))
+        let next = self.next.iter().flat_map(|next| &next.upstreams);
+        let by_name = self.by_name.iter().flat_map(|by_name| &by_name.upstreams);
+        self.upstreams.iter().chain(next).chain(by_name)
     }
 
     /// What it is known by.
@@ -87,6 +92,8 @@ pub(super) struct WrittenZone {
     pub asking: Asking,
     /// Whom to ask next.
     pub next: Vec<WrittenNext>,
+    /// Whom to ask for names that come out of the rules.
+    pub by_name: Vec<WrittenByName>,
     /// How its answers are kept.
     pub rules: Rules,
     /// Its own times.
@@ -111,6 +118,7 @@ impl WrittenZone {
     /// Settles what is open.
     pub(super) fn settle(self) -> ZoneConfig {
         let name = self.name();
+        let sends_on = self.local.ends_here && !self.by_name.is_empty();
         ZoneConfig {
             name: name.wire().into(),
             display: name.text().to_owned(),
@@ -118,9 +126,10 @@ impl WrittenZone {
             upstreams: self.upstreams.iter().map(|target| target.settle(self.transport)).collect(),
             asking: self.asking,
             next: self.next.iter().map(|next| next.settle(self.transport)).collect(),
+            by_name: self.by_name.iter().map(|by_name| by_name.settle(self.transport)).collect(),
             rules: self.rules,
             times: self.times,
-            local: self.local,
+            local: local::Settings { sends_on, ..self.local },
             log: self.log,
         }
     }
@@ -142,6 +151,7 @@ impl From<&ZoneConfig> for WrittenZone {
             transport: zone.targets().find_map(transport),
             asking: zone.asking.clone(),
             next: zone.next.iter().map(WrittenNext::from).collect(),
+            by_name: zone.by_name.iter().map(WrittenByName::from).collect(),
             rules: zone.rules.clone(),
             times: zone.times,
             local: zone.local.clone(),

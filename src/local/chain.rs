@@ -191,7 +191,7 @@ impl Chain {
         match self.local.say(&ask) {
             Said::Answer(message, aliases) => self.follow(message, aliases, ask),
             Said::Failure => Message::failure(&ask).into(),
-            Said::Nothing if self.local.settings.ends_here => Message::failure(&ask).into(),
+            Said::Nothing if self.local.settings.ends() => Message::failure(&ask).into(),
             Said::Nothing => Step::Ask(ask, Whom::Upstreams),
         }
     }

@@ -73,12 +73,19 @@ pub struct Settings {
     pub dns64: Option<Dns64>,
     /// Nobody is behind the rules: what they do not answer is SERVFAIL.
     pub ends_here: bool,
+    /// Somebody is, for some names, all the same: who asks knows for which.
+    pub sends_on: bool,
 }
 
 impl Settings {
     /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether nobody is asked, whatever the name.
+    fn ends(&self) -> bool {
+        self.ends_here && !self.sends_on
     }
 
     /// That there are not too many, and that the parts of each template go together.

@@ -21,7 +21,7 @@ use crate::wire::name;
 use super::Times;
 use super::counters::ZoneCounters;
 use super::log::Log;
-use super::zones::{Next, Snapshot};
+use super::zones::{Named, Next, Snapshot};
 
 /// Zones that one client's question goes on to, by aliases. Each zone has a limit of its own for aliases that stay in it.
 const ZONES_ON_THE_WAY: usize = 8;
@@ -42,6 +42,10 @@ pub struct Route {
     pub group: Group,
     /// Whom to ask next.
     next: Rc<[(Next, Group)]>,
+    /// Whom to ask for names that the rules made; `None` stands for those above.
+    by_name: Rc<[(Named, Option<Group>)]>,
+    /// See [`Zone::asks_nobody`](super::Zone::asks_nobody).
+    asks_nobody: bool,
     /// This worker's counters.
     pub counters: Arc<ZoneCounters>,
     /// See [`Zone::local`](super::Zone::local).
@@ -80,7 +84,7 @@ impl Route {
 
     async fn find_on(&self, way: &Way<'_>, ask: &Ask) -> Found {
         match self.local.as_ref().map(|local| local.begin(ask)) {
-            None => Found { outcome: self.ask(ask, way.deadline).await, asked: true, own_asked: true },
+            None => self.ask(ask, way.deadline).await,
             Some(Begin::Answer(answer)) => Found { outcome: Ok(answer), asked: false, own_asked: false },
             Some(Begin::Ask(pending)) => self.pursue(way, pending).await,
         }
@@ -92,8 +96,9 @@ impl Route {
         let outcome = loop {
             let end = match way.routes.holder(self, pending.ask()) {
                 _ if !pending.is_lookup() => {
-                    (asked, own_asked) = (true, true);
-                    self.ask(pending.ask(), way.deadline).await.map(|reply| pending.reply(reply))
+                    let found = self.ask(pending.ask(), way.deadline).await;
+                    (asked, own_asked) = (asked || found.asked, own_asked || found.own_asked);
+                    found.outcome.map(|reply| pending.reply(reply))
                 }
                 None => Ok(pending.here()),
                 Some(other) => {
@@ -126,8 +131,19 @@ impl Route {
         found
     }
 
+    /// Asks those who are to be asked for the name: the zone's own, if nobody else is named.
+    async fn ask(&self, ask: &Ask, deadline: Instant) -> Found {
+        match self.by_name.iter().find(|(named, _)| named.takes(&ask.name)) {
+            Some((_, Some(group))) => {
+                Found { outcome: group.ask(ask, deadline).await, asked: true, own_asked: false }
+            }
+            _ if self.asks_nobody => Found { outcome: Err(Failure::Out), asked: false, own_asked: false },
+            _ => Found { outcome: self.ask_own(ask, deadline).await, asked: true, own_asked: true },
+        }
+    }
+
     /// Asks, and asks on for as long as the reply leads on. All who are asked share the time up to `deadline`.
-    async fn ask(&self, ask: &Ask, deadline: Instant) -> Result<Vec<u8>, Failure> {
+    async fn ask_own(&self, ask: &Ask, deadline: Instant) -> Result<Vec<u8>, Failure> {
         let mut outcome = self.group.ask(ask, deadline).await;
         for (next, group) in &*self.next {
             if !outcome.as_ref().is_ok_and(|reply| next.follows(reply)) {
@@ -165,6 +181,7 @@ struct Stem {
     worker: usize,
     group: Group,
     next: Rc<[(Next, Group)]>,
+    by_name: Rc<[(Named, Option<Group>)]>,
 }
 
 impl Stem {
@@ -179,6 +196,8 @@ impl Stem {
             times: zone.times.over(&self.snapshot.resolve),
             group: self.group.clone(),
             next: Rc::clone(&self.next),
+            by_name: Rc::clone(&self.by_name),
+            asks_nobody: zone.asks_nobody(),
             counters: zone.counters.of(self.worker, listener),
             local: zone.local.clone(),
             log: zone.log.clone(),
@@ -267,6 +286,14 @@ impl Routes {
                 let servers: Vec<_> = servers.collect();
                 (next.clone(), upstreams.group(&servers, &[], &zone.asking, &zone.places))
             });
+            let by_name = zone.by_name.iter().map(|named| {
+                let group = named.servers.as_ref().map(|servers| {
+                    let servers: Vec<_> =
+                        snapshot.entries(servers).map(|entry| entry.member(worker)).collect();
+                    upstreams.group(&servers, &[], &zone.asking, &zone.places)
+                });
+                (named.clone(), group)
+            });
             let name: Rc<[u8]> = zone.name.as_ref().into();
             let stem = Rc::new(Stem {
                 name: Rc::clone(&name),
@@ -276,6 +303,7 @@ impl Routes {
                 worker,
                 group: upstreams.group(&servers, &reserve, &zone.asking, &zone.places),
                 next: next.collect(),
+                by_name: by_name.collect(),
             });
             for &listener in &zone.listeners {
                 let (name, stem) = (Rc::clone(&name), Rc::clone(&stem));

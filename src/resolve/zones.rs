@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::cache;
 use crate::limit::Limit;
-use crate::local::Local;
+use crate::local::{Local, Zones};
 use crate::resolve::{self, OwnTimes};
 use crate::upstream::outage::Outage;
 use crate::upstream::{self, Asking, Member, Places, Server};
@@ -47,6 +47,8 @@ pub struct Zone {
     pub pods: Vec<usize>,
     /// Whom to ask next, in order, when those before had nothing.
     pub next: Vec<Next>,
+    /// Whom to ask for names that its rules made; the first that takes one is meant.
+    pub by_name: Vec<Named>,
     /// How they are asked.
     pub asking: Asking,
     /// The places of its questions, for all workers.
@@ -91,6 +93,24 @@ pub struct Next {
     pub on: Vec<u8>,
     /// Indices into [`Snapshot::servers`].
     pub servers: Vec<usize>,
+}
+
+/// Whom a zone asks for some names.
+#[derive(Clone, Debug, Default)]
+pub struct Named {
+    /// Names at or below these.
+    pub names: Zones,
+    /// But not those at or below these.
+    pub except: Zones,
+    /// Indices into [`Snapshot::servers`]; `None` stands for the zone's own.
+    pub servers: Option<Vec<usize>>,
+}
+
+impl Named {
+    /// Whether a name (wire format, lower case) is one of them.
+    pub(super) fn takes(&self, name: &[u8]) -> bool {
+        self.names.hold(name) && !self.except.hold(name)
+    }
 }
 
 impl Next {

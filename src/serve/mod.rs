@@ -345,18 +345,26 @@ fn who_asks_whom(snapshot: &Snapshot) -> Vec<String> {
         rank.iter().map(|entry| entry.server.to_string()).collect::<Vec<_>>().join(", ")
     };
     let line = |zone: &resolve::Zone| {
-        if zone.asks_nobody() {
-            return format!("zone {} asks nobody", zone.title());
-        }
         let [servers, reserve] = snapshot.ranks(zone).map(names);
-        // Those that would ask us in turn are left out.
-        let servers = if servers.is_empty() { "nobody that is left".to_owned() } else { servers };
+        let servers = match servers.as_str() {
+            _ if zone.asks_nobody() => "nobody".to_owned(),
+            // Those that would ask us in turn are left out.
+            "" => "nobody that is left".to_owned(),
+            _ => servers,
+        };
         let mut line = format!("zone {} asks {servers}", zone.title());
         if !reserve.is_empty() {
             line.push_str(&format!("; in reserve {reserve}"));
         }
         for next in &zone.next {
             line.push_str(&format!("; next {}", names(snapshot.entries(&next.servers).collect())));
+        }
+        for named in &zone.by_name {
+            if let Some(servers) = &named.servers {
+                let below = named.names.texts().join(", ");
+                let servers = names(snapshot.entries(servers).collect());
+                line.push_str(&format!("; for what its rules make below {below}, {servers}"));
+            }
         }
         line
     };

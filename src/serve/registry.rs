@@ -13,11 +13,11 @@ use whom::{Whom, probes};
 
 use super::hosts::HostsFiles;
 use crate::config::{Config, Problem, Service, ZoneConfig, ZoneKey};
-use crate::local::{self, Local};
+use crate::local::{self, Local, Zones};
 use crate::node::rules::UPSTREAM_MARK;
 use crate::resolve::counters::{Blocks, ServiceCounters};
 use crate::resolve::log::Log;
-use crate::resolve::zones::{Next, ServerEntry};
+use crate::resolve::zones::{Named, Next, ServerEntry};
 use crate::resolve::{Snapshot, Zone};
 use crate::telemetry::queries::Queries;
 use crate::upstream::outage::Outage;
@@ -62,8 +62,8 @@ struct KnownZone {
     rules: Option<Arc<Local>>,
 }
 
-/// The servers, the services, and whom to ask next on which response codes.
-type Asks = (Vec<Server>, Vec<Service>, Vec<(Vec<u8>, Vec<Server>)>);
+/// The servers, the services, whom to ask next on which response codes, and whom for which names but which.
+type Asks = (Vec<Server>, Vec<Service>, Vec<(Vec<u8>, Vec<Server>)>, Vec<(Zones, Zones, Vec<Server>)>);
 
 struct KnownServer {
     counters: Vec<Arc<upstream::Counters>>,
@@ -186,11 +186,17 @@ impl Registry {
     }
 
     fn zone(&mut self, whom: Whom<'_>, all: &[Server]) -> Zone {
-        let Whom { zone, servers, next, pods, asks, .. } = whom;
+        let Whom { zone, servers, next, by_name, pods, asks, .. } = whom;
         let places =
             |servers: &[Server]| servers.iter().filter_map(|s| all.binary_search(s).ok()).collect::<Vec<_>>();
         let next_at =
             next.iter().map(|(on, servers)| Next { on: on.clone(), servers: places(servers) }).collect();
+        let by_name_at = zone.by_name.iter().zip(&by_name).map(|(written, (names, except, servers))| Named {
+            names: names.clone(),
+            except: except.clone(),
+            servers: (!written.upstreams.is_empty()).then(|| places(servers)),
+        });
+        let by_name_at = by_name_at.collect();
         let (servers_at, pods_at) = (places(&servers), places(&pods));
         let sink = if zone.log.is_empty() { None } else { self.queries.sink() };
         let log = sink.map(|sink| Arc::new(Log::new(zone.log.clone(), sink)));
@@ -225,6 +231,7 @@ impl Registry {
             servers: servers_at,
             pods: pods_at,
             next: next_at,
+            by_name: by_name_at,
             asking: zone.asking.clone(),
             places: Arc::clone(&known.places),
             rules: zone.rules.clone(),

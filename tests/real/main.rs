@@ -30,6 +30,7 @@ mod outages;
 mod process;
 mod query_log;
 mod resolvers;
+mod roads;
 mod rules;
 mod servers;
 mod start;

@@ -70,6 +70,36 @@ fn an_alias_is_followed_to_the_zone_that_its_name_is_in() {
 }
 
 #[test]
+fn a_name_that_a_rule_made_is_asked_where_it_belongs() {
+    let [one, new, lone] = [1, 2, 3].map(answering);
+    let port = free_port();
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    let corefile = format!(
+        ".:{port} {{\n  bind 127.0.0.1\n  ready 127.0.0.1:{}\n  rewrite name suffix .old.test .new.test answer auto\n  \
+         forward new.test {} {{\n    force_tcp\n    except x.new.test\n  }}\n  forward . {} {{\n    force_tcp\n  }}\n}}\n\
+         only.test:{port} {{\n  bind 127.0.0.1\n  rewrite name suffix .only.test .inside.test answer auto\n  \
+         forward inside.test {} {{\n    force_tcp\n  }}\n}}\n",
+        free_port(),
+        new.address,
+        one.address,
+        lone.address
+    );
+    let program = Program::start_corefile(&corefile);
+    for (name, expected) in [
+        ("a.old.test", (0, vec![2])),
+        ("a.new.test", (0, vec![2])),
+        ("a.x.old.test", (0, vec![1])),
+        ("a.test", (0, vec![1])),
+        ("a.only.test", (0, vec![3])),
+        ("only.test", (2, vec![])),
+    ] {
+        assert_eq!(heard(at, name), expected, "{name}");
+    }
+    assert_eq!((new.asked("a.new.test"), lone.asked("a.inside.test")), (2, 1));
+    assert_eq!(program.logged("asks nobody; for what its rules make below inside.test."), 1);
+}
+
+#[test]
 fn what_clients_share_does_not_depend_on_where_one_of_them_asks() {
     let (rest, other) = (answering(1), answering(2));
     let port = free_port();

@@ -16,13 +16,14 @@ use super::plugins::{self, Context};
 use super::tell::{Teller, spot};
 use super::words::names;
 use crate::config::Config;
+use crate::config::by_name::WrittenByName;
 use crate::config::keys::NEXT;
 use crate::config::kinds::Places;
 use crate::config::name::ZoneName;
 use crate::config::problem;
 use crate::config::zone::WrittenZone;
 use crate::corefile::{Block, Fault, Key, Place, Token, Transport};
-use crate::local;
+use crate::local::{self, Rewrite};
 use crate::resolve::log::Rule;
 use crate::wire::name::within;
 
@@ -41,8 +42,6 @@ pub(super) struct Said {
     pub local: local::Settings,
     /// Each `log`.
     pub log: Vec<Rule>,
-    /// The first `rewrite`.
-    pub rewrites_at: Option<Token>,
     /// `dns64`
     pub dns64_at: Option<Token>,
 }
@@ -200,7 +199,9 @@ impl Said {
         let log = self.log.clone();
         let zone = WrittenZone { rules, times, log, ..WrittenZone::named(name.clone()) };
         let mut forwards = self.forwards.iter().filter(|forward| forward.takes(below));
-        let Some(forward) = forwards.next() else { return zone };
+        let own = forwards.next();
+        let zone = WrittenZone { by_name: self.by_name(own), ..zone };
+        let Some(forward) = own else { return zone };
         let (mut next, mut on) = (Vec::new(), &forward.next);
         for forward in forwards {
             if on.is_empty() || next.len() == NEXT.max {
@@ -216,6 +217,26 @@ impl Said {
             next,
             ..zone
         }
+    }
+
+    /// Each `forward` of the block, by the names that it is for: what `rewrite` makes of a name of this zone may be for
+    /// another one than the zone's `own`. Nothing where it can be for that one alone.
+    fn by_name(&self, own: Option<&Forward>) -> Vec<WrittenByName> {
+        if !self.renames() {
+            return Vec::new();
+        }
+        let all =
+            self.forwards.iter().position(|forward| forward.from.is_root() && forward.except.is_empty());
+        let heard_of = &self.forwards[..all.map_or(self.forwards.len(), |last| last + 1)];
+        let is_own = |forward: &Forward| own.is_some_and(|own| std::ptr::eq(own, forward));
+        // Who is asked where none of these takes the name, need not be the last of them.
+        let others = heard_of.iter().rposition(|forward| !is_own(forward)).map_or(0, |last| last + 1);
+        heard_of[..others].iter().map(|forward| forward.by_name(is_own(forward))).collect()
+    }
+
+    /// Whether a rule makes other names.
+    fn renames(&self) -> bool {
+        self.local.rewrites.iter().any(Rewrite::renames)
     }
 
     /// The rules for the clients of some listeners. dns64 is for clients that ask over IPv6, unless it says more, and
@@ -250,7 +271,8 @@ impl Said {
     fn tell(&self, zones: &[ZoneName], made: &[Made], tell: &mut Teller) {
         for forward in &self.forwards {
             let from = forward.from.wire();
-            if !zones.iter().any(|zone| within(from, zone.wire()) || within(zone.wire(), from)) {
+            let heard_of = zones.iter().any(|zone| within(from, zone.wire()) || within(zone.wire(), from));
+            if !heard_of && !self.renames() {
                 let what = format!("no name of this block is below `{}`", forward.from);
                 tell.note(&forward.at.at, what);
             }
@@ -261,11 +283,12 @@ impl Said {
             let what = "this block has no `forward`, nor data of its own: what it is asked ends in SERVFAIL";
             tell.note(&first.key, what);
         }
-        let mut asked = made.iter().map(|made| &made.forward);
-        let first = asked.next();
-        if let Some(rewrite) = self.rewrites_at.as_ref().filter(|_| asked.any(|other| Some(other) != first)) {
-            let what = "a name that a rule makes is asked where the client's own is: the block asks different servers";
-            tell.note(&rewrite.at, what);
+        let mut by_name = made.iter().filter(|made| !made.zone.by_name.is_empty());
+        if by_name.any(|made| self.forwards.iter().any(|forward| forward.asking != made.zone.asking)) {
+            for forward in &self.forwards {
+                let what = "what `rewrite` makes for its names is asked as the client's own name would be";
+                tell.note(&forward.at.at, what);
+            }
         }
     }
 }

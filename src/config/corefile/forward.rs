@@ -1,6 +1,7 @@
 //! `forward FROM TO...`: who is asked for what, and how.
 //!
-//! Names are for the first `forward` of their block that takes them: below its FROM and below none of its `except`.
+//! Names are for the first `forward` of their block that takes them: below its FROM and below none of its `except`. That
+//! holds for names that `rewrite` makes, too: a zone's `by_name`.
 //!
 //! # What differs
 //!
@@ -8,6 +9,8 @@
 //! - Where no `policy` is given, whoever has the fewest open questions of ours is asked, not anybody.
 //! - Without `failover`, SERVFAIL, REFUSED, NOTIMP and FORMERR are not given to a client before every upstream was asked.
 //! - `health_check` says how often an upstream that is out is tried; the query that tries it is a client's.
+//! - Who is asked for a name that `rewrite` made is asked in the manner of the zone's own `forward`, whatever options his
+//!   has, and without its `next`.
 //! - Upstreams are asked unencrypted: `tls://` is an error, and over TCP at port 53 for the lenient.
 
 use std::path::Path;
@@ -17,6 +20,7 @@ use super::tell::Teller;
 use super::words::{Words, body, duration, near, number, parse, refused, unknown, zones};
 use crate::config::UPSTREAMS;
 use crate::config::address::parse_server;
+use crate::config::by_name::WrittenByName;
 use crate::config::name::ZoneName;
 use crate::config::next::WrittenNext;
 use crate::config::problem::shown;
@@ -84,6 +88,19 @@ impl Forward {
     pub fn as_next(&self, on: &[u8]) -> WrittenNext {
         let upstreams = self.upstreams.iter().map(|target| target.over(self.transport)).collect();
         WrittenNext { on: on.to_vec(), upstreams }
+    }
+
+    /// Whom to ask for names that a rule made; nobody if the zone asks him anyway.
+    pub fn by_name(&self, is_own: bool) -> WrittenByName {
+        let texts = |names: &[ZoneName]| names.iter().map(|name| name.text().to_owned()).collect();
+        // Where there is a service there is somebody else, who finds out what its name stands for.
+        let only_services = self.upstreams.iter().all(WrittenTarget::is_service);
+        let servers = self.upstreams.iter().filter(|t| !is_own && (only_services || !t.is_service()));
+        WrittenByName {
+            names: vec![self.from.text().to_owned()],
+            except: texts(&self.except),
+            upstreams: servers.map(|target| target.over(self.transport)).collect(),
+        }
     }
 
     /// Whether it takes names that lie in `within` and in no zone longer than those that were named.

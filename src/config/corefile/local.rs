@@ -103,7 +103,6 @@ pub(super) fn rewrite(line: &Directive, context: &mut Context<'_>) -> Result<(),
         }
         Err(reason) => return Err(refused(&line.name, &words, reason)),
     }
-    context.said.rewrites_at.get_or_insert_with(|| line.name.clone());
     Ok(())
 }
 

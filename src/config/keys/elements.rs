@@ -2,6 +2,7 @@
 
 use super::words::{CLASSES, LEADING_ON, PATHS};
 use super::{Keys, UPSTREAMS};
+use crate::config::by_name::WrittenByName;
 use crate::config::http::WrittenListener;
 use crate::config::kinds::{Address, Count, List, Needed, Series, Switch, Time, Word, Written};
 use crate::config::local::{self as rules, WrittenHosts, WrittenTemplate};
@@ -64,6 +65,14 @@ pub(in crate::config) fn dns64(d: &mut Dns64, keys: &mut impl Keys) -> Result<()
     keys.key("prefix", &prefix, &mut d.prefix)?;
     keys.key("allow_ipv4", &Switch, &mut d.allow_ipv4)?;
     keys.key("translate_all", &Switch, &mut d.translate_all)
+}
+
+/// Walks through the keys of an element of `by_name`.
+pub(in crate::config) fn by_name(b: &mut WrittenByName, keys: &mut impl Keys) -> Result<(), Fault> {
+    let target = Written::<WrittenTarget>::like("write it like \"tcp://10.96.0.10\"");
+    keys.key("names", &Series(text(), NAMES), &mut b.names)?;
+    keys.key("except", &Series(text(), NAMES), &mut b.except)?;
+    keys.key("upstreams", &List(target, Limit::new(0, 0, UPSTREAMS.max)), &mut b.upstreams)
 }
 
 /// Walks through the keys of an element of `next`.

@@ -112,6 +112,13 @@ impl Matcher {
     }
 }
 
+impl Rewrite {
+    /// Whether it makes other names.
+    pub fn renames(&self) -> bool {
+        matches!(self.rule, Rule::Name { .. })
+    }
+}
+
 /// What the rules made of a question.
 pub(super) enum Rewritten {
     /// None is for it.

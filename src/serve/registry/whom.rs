@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use super::{Asks, Registry};
-use crate::config::{Problem, Service, Target, ZoneConfig, resolv_conf};
+use crate::config::{ByNameConfig, Problem, Service, Target, ZoneConfig, resolv_conf};
+use crate::local::Zones;
 use crate::resolve::loops::LoopProbe;
 use crate::upstream::Server;
 
@@ -14,6 +15,8 @@ pub(super) struct Whom<'c> {
     pub servers: Vec<Server>,
     /// Whom it asks next, and on which response codes.
     pub next: Vec<(Vec<u8>, Vec<Server>)>,
+    /// Whom it asks for which names that come out of its rules, but for which of them not.
+    pub by_name: Vec<(Zones, Zones, Vec<Server>)>,
     /// Its services.
     pub services: Vec<Service>,
     /// The addresses of these that are known.
@@ -27,7 +30,8 @@ pub(super) struct Whom<'c> {
 impl Whom<'_> {
     pub fn everybody(&self) -> impl Iterator<Item = Server> {
         let next = self.next.iter().flat_map(|(_, servers)| servers);
-        self.servers.iter().chain(&self.pods).chain(next).copied()
+        let by_name = self.by_name.iter().flat_map(|(.., servers)| servers);
+        self.servers.iter().chain(&self.pods).chain(next).chain(by_name).copied()
     }
 }
 
@@ -38,11 +42,16 @@ impl Registry {
             zone,
             servers: Vec::new(),
             next: Vec::new(),
+            by_name: Vec::new(),
             services: Vec::new(),
             pods: Vec::new(),
             looping: Vec::new(),
             asks: Asks::default(),
         };
+        for ByNameConfig { names, except, upstreams } in &zone.by_name {
+            let servers = upstreams.iter().map(servers).collect::<Result<Vec<_>, _>>()?;
+            whom.by_name.push((names.clone(), except.clone(), servers.concat()));
+        }
         for next in &zone.next {
             let servers = next.upstreams.iter().map(servers).collect::<Result<Vec<_>, _>>()?;
             whom.next.push((next.on.clone(), servers.concat()));
@@ -57,11 +66,12 @@ impl Registry {
                 whom.services.push(service.clone());
             }
         }
-        whom.asks = (whom.servers.clone(), whom.services.clone(), whom.next.clone());
+        whom.asks = (whom.servers.clone(), whom.services.clone(), whom.next.clone(), whom.by_name.clone());
         let loops = |server: &Server| self.looping.contains(&(zone.name.clone(), *server));
         whom.looping = whom.everybody().filter(loops).collect();
         let next = whom.next.iter_mut().map(|(_, servers)| servers);
-        for servers in [&mut whom.servers, &mut whom.pods].into_iter().chain(next) {
+        let by_name = whom.by_name.iter_mut().map(|(.., servers)| servers);
+        for servers in [&mut whom.servers, &mut whom.pods].into_iter().chain(next).chain(by_name) {
             let mut seen = Vec::new();
             servers.retain(|s| {
                 let new = !seen.contains(s);
