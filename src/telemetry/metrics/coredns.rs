@@ -310,7 +310,7 @@ fn health(counters: &http::Counters) -> Vec<Family> {
 
 /// What hosts files and the configuration say, by file. Each entry counts for its name and for its address, as there; of
 /// zones that name the same file the one with the most.
-fn hosts(snapshot: &Snapshot) -> [Family; 2] {
+fn hosts(snapshot: &Snapshot) -> Vec<Family> {
     let (mut entries, mut modified) = (BTreeMap::new(), Duration::ZERO);
     for local in snapshot.zones.iter().filter_map(|zone| zone.local.as_ref()) {
         let (Some(hosts), file) = (&local.settings().hosts, local.hosts_file()) else { continue };
@@ -321,20 +321,23 @@ fn hosts(snapshot: &Snapshot) -> [Family; 2] {
         let since_1970 = file.and_then(|table| table.modified()?.duration_since(SystemTime::UNIX_EPOCH).ok());
         modified = modified.max(since_1970.unwrap_or_default());
     }
-    let samples = entries.into_iter().map(|(path, n)| Sample::new(Value::Gauge(n)).with("hostsfile", path));
-    [
-        Family::labelled(
-            "hosts_entries",
-            "Entries of hosts files and of the configuration, each counted for its name and for its address",
-            samples,
-        ),
+    let mut families = vec![
         Family::gauge(
             "hosts_reload_timestamp",
             "When the hosts file that changed last had changed, since 1970",
             modified.as_secs(),
         )
         .in_unit(Unit::Seconds),
-    ]
+    ];
+    // As there, it is not told of where there are no hosts.
+    if !entries.is_empty() {
+        families.push(Family::labelled(
+            "hosts_entries",
+            "Entries of hosts files and of the configuration, each counted for its name and for its address",
+            entries.into_iter().map(|(path, n)| Sample::new(Value::Gauge(n)).with("hostsfile", path)),
+        ));
+    }
+    families
 }
 
 /// What could not be done to the node, in node-cache's words. `configmap` is for those who read one.
