@@ -16,15 +16,6 @@ pub const BATCH: usize = 64;
 /// Bytes of an answer that are looked at.
 const SIZE: usize = 1536;
 
-/// Whether [`Receiver::receive`] waits for a first datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// It comes back at once: for a core that has nothing else to do.
-    Spin,
-    /// It sleeps, at most for the socket's read timeout.
-    Sleep,
-}
-
 /// Buffers for received datagrams.
 pub struct Receiver {
     buffers: Vec<[u8; SIZE]>,
@@ -46,13 +37,11 @@ impl Receiver {
         Self { buffers, headers, _vectors: vectors, received: 0 }
     }
 
-    /// Receives what is there. Returns how many datagrams came, 0 when there was none.
-    pub fn receive(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<usize> {
-        let flags = match wait {
-            Wait::Spin => libc::MSG_DONTWAIT,
-            // "Turns on MSG_DONTWAIT after the first message has been received": recvmmsg(2).
-            Wait::Sleep => libc::MSG_WAITFORONE,
-        };
+    /// Receives what is there. Returns how many datagrams came. With `block` it waits for the first, at most for the
+    /// socket's read timeout.
+    pub fn receive(&mut self, socket: &UdpSocket, block: bool) -> io::Result<usize> {
+        // "Turns on MSG_DONTWAIT after the first message has been received": recvmmsg(2).
+        let flags = if block { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
         // SAFETY: each of the BATCH headers points at one vector, which points at one buffer of SIZE bytes, all
         // owned by `self`, allocated once and never moved.
         let n = unsafe {
@@ -96,6 +85,9 @@ impl Sender {
         for (vector, datagram) in self.vectors.iter_mut().zip(datagrams) {
             *vector = libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() };
             count += 1;
+        }
+        if count == 0 {
+            return Ok(0);
         }
         // SAFETY: the first `count` headers point at vectors that were filled in above and point at datagrams
         // that outlive the call, which does not write to them.

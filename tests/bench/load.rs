@@ -1,215 +1,183 @@
-//! The load: a number of queries in flight, a new one for each answer, every answer checked.
+//! The load: questions at a pace, over a way, every answer checked.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::batch::{BATCH, Receiver, Sender, Wait};
-use crate::measure::Histogram;
-use crate::names::{Question, Questions};
+use rustix::event::Timespec;
+
+use crate::datagrams::Datagrams;
+use crate::pace::{Clock, Pace};
+use crate::questions::Questions;
+use crate::slots::{Outcome, SLOTS_MAX, Slots};
+use crate::streams::Streams;
 use crate::zone::HEADER;
 
-/// The most queries in flight: the low ten bits of an id are its slot.
-pub const IN_FLIGHT_MAX: u16 = 1 << SLOT_BITS;
-const SLOT_BITS: u32 = 10;
-/// A query without an answer after this long is lost.
-const LOST_AFTER: Duration = Duration::from_secs(1);
-/// How long a sleeping load waits before it looks for lost queries.
+/// How often the load looks for lost queries.
 const LOOK_AROUND: Duration = Duration::from_millis(100);
+/// Queries of a closed loop over TCP follow each other on so many connections.
+const CONNECTIONS: usize = 8;
+/// Sockets where several workers are to have their share of them.
+const SOCKETS: usize = 32;
 
-/// What came of one run.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Answers that were as they must be.
-    pub answered: u64,
-    /// From the first query to the last answer.
-    pub elapsed: Duration,
-    /// From query to answer.
-    pub latency: Histogram,
-    /// Queries that were not answered in [`LOST_AFTER`].
-    pub lost: u64,
-    /// Answers that were not as they must be, or that nobody waited for.
-    pub wrong: u64,
-    /// What was wrong with the first of those.
-    pub first_wrong: Option<String>,
+/// What the load does while there is nothing to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// It looks again at once: for a core that has nothing else to do.
+    Spin,
+    /// It sleeps.
+    Sleep,
 }
 
-/// A place for one query in flight.
-struct Slot {
-    /// The query as it was sent. Its id is the slot and a count of the slot's uses, so that late answers to an
-    /// earlier query are known for what they are.
-    query: Vec<u8>,
-    uses: u16,
-    rcode: u8,
-    answers: u16,
-    /// When it was sent; `None`: nothing is in flight here.
-    sent: Option<Instant>,
+/// How queries reach the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From one UDP socket.
+    Udp,
+    /// From many UDP sockets.
+    UdpSpread,
+    /// Over a few TCP connections.
+    Tcp,
+    /// Over a TCP connection each.
+    TcpSingle,
 }
 
-/// A closed loop over UDP.
+/// What does not change from run to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// How queries reach the server.
+    pub way: Way,
+    /// How the load waits.
+    pub wait: Wait,
+    /// Whether queries have an OPT record.
+    pub edns: bool,
+    /// Queries in flight in a closed loop.
+    pub in_flight: u16,
+    /// A query without an answer after this long is lost.
+    pub patience: Duration,
+}
+
+impl Manner {
+    /// The same over UDP, where the load sleeps: the upstream, who is asked too, may need its core.
+    pub fn warming(self) -> Self {
+        Self { way: Way::Udp, wait: Wait::Sleep, in_flight: self.in_flight.min(128), ..self }
+    }
+}
+
+/// Until when a run goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Stop {
+    /// After this time.
+    After(Duration),
+    /// After so many questions.
+    Asked(usize),
+}
+
+enum Road {
+    Datagrams(Datagrams),
+    Streams(Streams),
+}
+
+/// A load for one server.
 pub struct Load {
-    socket: UdpSocket,
+    road: Road,
     wait: Wait,
-    slots: Vec<Slot>,
-    /// Slots whose query waits for the next batch.
+    pace: Pace,
+    patience: Duration,
+    slots: Slots,
+    /// Slots whose query is to be sent.
     queued: Vec<usize>,
-    receiver: Receiver,
-    sender: Sender,
-    outcome: Outcome,
 }
 
 impl Load {
-    /// A load of `in_flight` queries, at most [`IN_FLIGHT_MAX`], for `server`.
-    pub fn new(server: SocketAddr, in_flight: u16, wait: Wait) -> io::Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        socket.connect(server)?;
-        socket.set_read_timeout(Some(LOOK_AROUND))?;
-        let slots = (0..in_flight.min(IN_FLIGHT_MAX)).map(|_| Slot::new()).collect();
-        Ok(Self {
-            socket,
-            wait,
-            slots,
-            queued: Vec::with_capacity(usize::from(in_flight)),
-            receiver: Receiver::new(),
-            sender: Sender::new(),
-            outcome: Outcome::default(),
-        })
+    /// A load for `server`.
+    pub fn new(server: SocketAddr, manner: Manner, pace: Pace) -> io::Result<Self> {
+        // In an open loop slots are there for whatever backs up.
+        let count = if pace == Pace::Closed { manner.in_flight } else { SLOTS_MAX };
+        let slots = Slots::new(count, manner.edns, manner.patience);
+        let road = match manner.way {
+            Way::Udp => Road::Datagrams(Datagrams::new(server, 1)?),
+            Way::UdpSpread => Road::Datagrams(Datagrams::new(server, SOCKETS)?),
+            Way::Tcp => Road::Streams(Streams::new(server, CONNECTIONS, false)),
+            Way::TcpSingle => Road::Streams(Streams::new(server, slots.len(), true)),
+        };
+        let queued = Vec::with_capacity(slots.len());
+        Ok(Self { road, wait: manner.wait, pace, patience: manner.patience, queued, slots })
     }
 
-    /// Asks `questions` for `duration`, then waits for the last answers.
-    pub fn run(&mut self, questions: &mut Questions, duration: Duration) -> io::Result<Outcome> {
+    /// Asks `questions` until `stop`, then waits for the last answers.
+    pub fn run(&mut self, questions: &mut Questions, stop: Stop) -> io::Result<Outcome> {
         let start = Instant::now();
-        let deadline = start + duration;
-        self.outcome = Outcome::default();
-        for slot in 0..self.slots.len() {
-            self.fill(slot, questions.next(), start);
-        }
-        let (mut in_flight, mut last_look, mut end) = (self.slots.len(), start, start);
-        while in_flight > 0 {
-            self.flush()?;
-            let received = self.receiver.receive(&self.socket, self.wait)?;
-            let now = Instant::now();
-            for i in 0..received {
-                let Some(slot) = self.check(i, now) else { continue };
-                in_flight -= 1;
-                end = now;
-                if now < deadline {
-                    self.fill(slot, questions.next(), now);
-                    in_flight += 1;
-                }
+        let (deadline, mut left) = match stop {
+            Stop::After(duration) => (start + duration, usize::MAX),
+            Stop::Asked(count) => (start + Duration::from_secs(3600), count),
+        };
+        let mut clock = Clock::new(self.pace, start);
+        let (mut last_look, mut end, mut now) = (start, start, start);
+        loop {
+            // What was due before the deadline is sent after it too: a server that is behind is not let off.
+            while left > 0
+                && !self.slots.full()
+                && let Some(due) = clock.due(now)
+                && due < deadline
+            {
+                self.queued.extend(self.slots.fill(questions.next(), due));
+                clock.sent();
+                left -= 1;
             }
+            self.send()?;
+            let over = left == 0 || now >= deadline;
+            if over && (self.slots.idle() || now >= deadline + self.patience * 2) {
+                break;
+            }
+            let until = if over { now + LOOK_AROUND } else { clock.quiet_until(now + LOOK_AROUND) };
+            if let Some(at) = self.receive(until)? {
+                end = at;
+            }
+            now = Instant::now();
             if now - last_look >= LOOK_AROUND {
                 last_look = now;
-                for slot in 0..self.slots.len() {
-                    if !self.give_up(slot, now) {
-                        continue;
-                    }
-                    in_flight -= 1;
-                    if now < deadline {
-                        self.fill(slot, questions.next(), now);
-                        in_flight += 1;
-                    }
-                }
+                self.slots.give_up(now);
             }
         }
-        self.outcome.elapsed = end - start;
-        Ok(std::mem::take(&mut self.outcome))
-    }
-
-    /// Puts a new query into a free slot.
-    fn fill(&mut self, index: usize, question: &Question, now: Instant) {
-        let slot = &mut self.slots[index];
-        slot.uses = slot.uses.wrapping_add(1);
-        let id = (slot.uses << SLOT_BITS) | index as u16;
-        slot.query.truncate(HEADER);
-        slot.query[..2].copy_from_slice(&id.to_be_bytes());
-        slot.query.extend_from_slice(&question.wire);
-        (slot.rcode, slot.answers) = (question.rcode, question.answers);
-        slot.sent = Some(now);
-        self.queued.push(index);
+        let mut outcome = std::mem::take(&mut self.slots.outcome);
+        outcome.elapsed = end - start;
+        if let Stop::After(_) = stop {
+            outcome.lost += clock.rest(deadline);
+        }
+        Ok(outcome)
     }
 
     /// Sends what is queued.
-    fn flush(&mut self) -> io::Result<()> {
-        for part in self.queued.chunks(BATCH) {
-            let mut rest = part;
-            while !rest.is_empty() {
-                let slots = &self.slots;
-                let queries = rest.iter().map(|&i| slots[i].query.as_slice());
-                rest = &rest[self.sender.send(&self.socket, queries)?..];
-            }
+    fn send(&mut self) -> io::Result<()> {
+        // What was given up since it was queued is nobody's question.
+        self.queued.retain(|&index| self.slots.waits(index));
+        match &mut self.road {
+            _ if self.queued.is_empty() => Ok(()),
+            Road::Datagrams(datagrams) => datagrams.send(&self.slots, &mut self.queued),
+            Road::Streams(streams) => streams.send(&self.slots, &mut self.queued),
         }
-        self.queued.clear();
-        Ok(())
     }
 
-    /// Checks datagram `i` of the last batch. Returns the slot that is free again.
-    fn check(&mut self, i: usize, now: Instant) -> Option<usize> {
-        let answer = self.receiver.datagram(i);
-        let index = match answer {
-            [high, low, ..] => usize::from(u16::from_be_bytes([*high, *low]) % IN_FLIGHT_MAX),
-            _ => usize::MAX,
+    /// Receives what is there, and checks it. Returns when the last of it came.
+    fn receive(&mut self, until: Instant) -> io::Result<Option<Instant>> {
+        let (slots, mut last) = (&mut self.slots, None);
+        let each = |answer: &[u8], now: Instant| {
+            slots.check(answer, now);
+            last = Some(now);
         };
-        let slot = self.slots.get_mut(index);
-        let Some((slot, sent)) = slot.and_then(|s| s.sent.map(|sent| (s, sent))) else {
-            self.outcome.wrong += 1;
-            self.outcome.first_wrong.get_or_insert_with(|| "nobody asked".to_owned());
-            return None;
-        };
-        if answer[..2] != slot.query[..2] {
-            // The answer to an earlier query that was given up. It was counted then.
-            return None;
+        match &mut self.road {
+            Road::Datagrams(datagrams) => datagrams.receive(self.wait, until, each)?,
+            Road::Streams(streams) => streams.receive(self.wait, until, &mut self.queued, each)?,
         }
-        slot.sent = None;
-        match slot.fault(answer) {
-            None => {
-                self.outcome.answered += 1;
-                self.outcome.latency.record(now - sent);
-            }
-            Some(fault) => {
-                self.outcome.wrong += 1;
-                let query = &slot.query;
-                let text =
-                    || format!("{fault}: asked {}, got {}", query.escape_ascii(), answer.escape_ascii());
-                self.outcome.first_wrong.get_or_insert_with(text);
-            }
-        }
-        Some(index)
-    }
-
-    /// Gives a query up that was not answered in time. Returns whether the slot is free again.
-    fn give_up(&mut self, index: usize, now: Instant) -> bool {
-        let slot = &mut self.slots[index];
-        let late = slot.sent.is_some_and(|sent| now - sent >= LOST_AFTER);
-        if late {
-            slot.sent = None;
-            self.outcome.lost += 1;
-        }
-        late
+        Ok(last)
     }
 }
 
-impl Slot {
-    fn new() -> Self {
-        // RD is set, there is one question and nothing else.
-        let header = [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        Self { query: header.to_vec(), uses: 0, rcode: 0, answers: 0, sent: None }
-    }
-
-    /// What is wrong with `answer`, whose id is right.
-    fn fault(&self, answer: &[u8]) -> Option<&'static str> {
-        if answer.len() < self.query.len() || answer[HEADER..self.query.len()] != self.query[HEADER..] {
-            Some("another question")
-        } else if answer[2] & 0x82 != 0x80 {
-            Some("no response, or truncated")
-        } else if answer[3] & 0x0f != self.rcode {
-            Some("response code")
-        } else if answer[6..8] != self.answers.to_be_bytes() {
-            Some("number of answers")
-        } else {
-            None
-        }
-    }
+/// How long it is until `until`, as the kernel wants it.
+pub fn left(until: Instant) -> Timespec {
+    let left = until.saturating_duration_since(Instant::now());
+    Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
 }
 
 /// Whether `server` answers a question in `patience`: any answer will do.

@@ -100,28 +100,32 @@ impl Usage {
     }
 }
 
-/// How long a core was busy since the machine started, in ticks of 10 ms.
+/// How long some cores were busy since the machine started, in ticks of 10 ms.
 #[derive(Clone, Copy, Debug)]
-pub struct Core {
+pub struct Cores {
     busy: u64,
     at: Instant,
 }
 
-impl Core {
-    /// Core number `cpu` until now.
-    pub fn of(cpu: usize) -> io::Result<Self> {
+impl Cores {
+    /// The cores with these numbers until now.
+    pub fn of(cores: &[usize]) -> io::Result<Self> {
         let stat = fs::read_to_string("/proc/stat")?;
-        let prefix = format!("cpu{cpu} ");
-        let line = stat.lines().find_map(|l| l.strip_prefix(&prefix));
-        let line = line.ok_or_else(|| io::Error::other(format!("/proc/stat knows no core {cpu}")))?;
-        // user nice system idle iowait irq softirq steal; what follows is part of user and nice.
-        let fields: Vec<u64> = line.split_whitespace().map(|f| number(Some(f))).collect();
-        let all: u64 = fields.iter().take(8).sum();
-        let idle: u64 = fields.iter().skip(3).take(2).sum();
-        Ok(Self { busy: all - idle, at: Instant::now() })
+        let mut busy = 0;
+        for cpu in cores {
+            let prefix = format!("cpu{cpu} ");
+            let line = stat.lines().find_map(|l| l.strip_prefix(&prefix));
+            let line = line.ok_or_else(|| io::Error::other(format!("/proc/stat knows no core {cpu}")))?;
+            // user nice system idle iowait irq softirq steal; what follows is part of user and nice.
+            let fields: Vec<u64> = line.split_whitespace().map(|f| number(Some(f))).collect();
+            let all: u64 = fields.iter().take(8).sum();
+            let idle: u64 = fields.iter().skip(3).take(2).sum();
+            busy += all - idle;
+        }
+        Ok(Self { busy, at: Instant::now() })
     }
 
-    /// The share of the core (0 to 1) that went, between `earlier` and this, to something else than `ours`. It
+    /// What went, between `earlier` and this, to something else than `ours`, as a share of one core. It
     /// is never too small. It is too large where waking an idle core is dear, as in nested virtual machines:
     /// that time belongs to no process.
     pub fn others(self, earlier: Self, ours: Duration) -> f64 {

@@ -1,13 +1,23 @@
-//! The questions that are asked, and what their answers must be.
+//! The names that are asked for, and what their answers must be.
 //!
-//! The warm set is what a node's pods ask: 1,000 names, each for A and AAAA as stub resolvers do. 450 are the
+//! The warm names are what a node's pods ask: 1,000 names, each for A and AAAA as stub resolvers do. 450 are the
 //! misses of a search path with `ndots:5` (NXDOMAIN), 300 are services of the cluster, 250 stand outside of
-//! it, a fifth of those behind an alias.
+//! it, a fifth of those behind an alias. Larger sets and new names are made in about the same proportions.
 
 use crate::zone::{self, A, AAAA};
 
 /// The search path of a pod in namespace `ns-3`.
 const SEARCH_PATH: [&str; 3] = ["ns-3.svc.cluster.local", "svc.cluster.local", "cluster.local"];
+
+/// Whether a cache can know a question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// It was asked before.
+    #[default]
+    Known,
+    /// It was not.
+    New,
+}
 
 /// One question, as it stands in a query, and what the answer must say.
 #[derive(Clone, Debug, Default)]
@@ -18,10 +28,13 @@ pub struct Question {
     pub rcode: u8,
     /// The records in the answer section.
     pub answers: u16,
+    /// Whether a cache can know it.
+    pub kind: Kind,
 }
 
 impl Question {
-    fn new(name: &str, qtype: u16) -> Self {
+    /// The question for `name` and `qtype`, class IN.
+    pub fn new(name: &str, qtype: u16) -> Self {
         let mut question = Self::default();
         question.set(name, qtype);
         question
@@ -43,73 +56,8 @@ impl Question {
     }
 }
 
-/// Where the load takes its next question from.
-pub enum Questions {
-    /// A fixed set: once in order, so that every name gets warm, then at random (the same in every run).
-    Warm {
-        /// The set; never empty.
-        set: Vec<Question>,
-        /// How many questions were asked.
-        asked: usize,
-        /// State of the generator.
-        random: u64,
-    },
-    /// Names that were never asked before.
-    Unique {
-        /// How many were asked.
-        asked: u64,
-        /// The last one.
-        question: Question,
-    },
-}
-
-impl Questions {
-    /// The warm set.
-    pub fn warm() -> Self {
-        Self::Warm { set: warm_set(), asked: 0, random: 0x9e37_79b9_7f4a_7c15 }
-    }
-
-    /// The warm set as the echo answers it: with nothing.
-    pub fn echoed() -> Self {
-        let mut set = warm_set();
-        for question in &mut set {
-            (question.rcode, question.answers) = (zone::NOERROR, 0);
-        }
-        Self::Warm { set, asked: 0, random: 0x9e37_79b9_7f4a_7c15 }
-    }
-
-    /// Names that were never asked before, in the same proportions as the warm set's.
-    pub fn unique() -> Self {
-        Self::Unique { asked: 0, question: Question::default() }
-    }
-
-    /// The next question.
-    pub fn next(&mut self) -> &Question {
-        match self {
-            Self::Warm { set, asked, random } => {
-                let in_order = *asked;
-                *asked += 1;
-                if in_order < set.len() {
-                    return &set[in_order];
-                }
-                // xorshift64 (Marsaglia): spread evenly enough, and nearly free.
-                *random ^= *random << 13;
-                *random ^= *random >> 7;
-                *random ^= *random << 17;
-                &set[(*random >> 32) as usize % set.len()]
-            }
-            Self::Unique { asked, question } => {
-                let n = *asked;
-                *asked += 1;
-                let qtype = if n.is_multiple_of(2) { A } else { AAAA };
-                question.set(&unique_name(n), qtype);
-                question
-            }
-        }
-    }
-}
-
-fn warm_set() -> Vec<Question> {
+/// The warm names, for A and AAAA.
+pub fn warm_set() -> Vec<Question> {
     let outside = (0..200).map(|i| format!("host-{i}.example.com"));
     let aliases = (0..50).map(|i| format!("www-{i}.example.net"));
     let services = (0..300).map(|i| format!("svc-{i}.ns-{}.svc.cluster.local", i % 20));
@@ -118,25 +66,40 @@ fn warm_set() -> Vec<Question> {
     names.flat_map(|name| [A, AAAA].map(|qtype| Question::new(&name, qtype))).collect()
 }
 
-/// Name `n`: of twenty pairs of questions, nine do not exist, six are services, five stand outside.
-fn unique_name(n: u64) -> String {
-    let name = n / 2;
-    match name % 20 {
-        0..9 => format!("u{name}.example.com.{}", SEARCH_PATH[(name % 3) as usize]),
-        9..15 => format!("svc-u{name}.ns-{}.svc.cluster.local", name % 7),
-        15 => format!("www-u{name}.example.net"),
-        _ => format!("u{name}.example.com"),
+/// One name that everybody asks for.
+pub fn hot_set() -> Vec<Question> {
+    vec![Question::new("svc-1.ns-1.svc.cluster.local", A)]
+}
+
+/// So many names, in no order that tells what kind they are; each for A.
+pub fn large_set(count: u64) -> Vec<Question> {
+    (0..count).map(|n| Question::new(&name("k", n), A)).collect()
+}
+
+/// Makes `question` number `n` of those that were never asked before: a name is asked for A, then for AAAA.
+pub fn make_new(question: &mut Question, n: u64) {
+    question.set(&name("u", n / 2), if n.is_multiple_of(2) { A } else { AAAA });
+    question.kind = Kind::New;
+}
+
+/// Name `n` of the family `prefix`: of twenty in a row, nine do not exist, six are services, five stand outside.
+fn name(prefix: &str, n: u64) -> String {
+    match n * 7 % 20 {
+        0..9 => format!("{prefix}{n}.example.com.{}", SEARCH_PATH[(n % 3) as usize]),
+        9..15 => format!("svc-{prefix}{n}.ns-{}.svc.cluster.local", n % 7),
+        15 => format!("www-{prefix}{n}.example.net"),
+        _ => format!("{prefix}{n}.example.com"),
     }
 }
 
-/// The mean size of the warm set's answers in bytes: what the echo pads to.
-pub fn mean_answer_size() -> usize {
-    let set = warm_set();
+/// The mean size in bytes of the answers to `set`: what the echo pads to.
+pub fn mean_answer_size(set: &[Question], edns: bool) -> usize {
     let mut answers = Vec::new();
-    for question in &set {
+    for question in set {
         let mut query = vec![0; zone::HEADER];
         query.extend_from_slice(&question.wire);
         zone::answer(&query, &mut answers);
     }
-    answers.len() / set.len()
+    // An OPT record without options has 11 bytes.
+    answers.len() / set.len() + if edns { 11 } else { 0 }
 }

@@ -1,118 +1,114 @@
-//! The tables, in Markdown.
+//! What comes out of a run: tables in Markdown, printed as they are ready, and kept for charts and the README.
 
+use std::error::Error;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use crate::measure::Memory;
-use crate::peers::{CEILING, OURS};
-use crate::rounds::{Contender, Sample};
+use crate::charts::{self, Chart};
+use crate::readme;
 
-/// What a server holds and does while nobody asks it.
-pub struct Idle {
-    /// The server's name.
-    pub name: &'static str,
-    /// Its memory.
-    pub memory: Memory,
-    /// How often a second it woke.
-    pub wakeups: f64,
+/// Everything that was measured.
+#[derive(Default)]
+pub struct Report {
+    /// The tables, as they were printed.
+    text: String,
+    charts: Vec<Chart>,
+    /// Servers that are not measured, and why.
+    left_out: Vec<String>,
+    /// What a reader must know about some servers.
+    notes: Vec<String>,
 }
 
-/// Prints what the numbers stand on: commit, kernel, processor, versions, who is left out.
-pub fn surroundings(versions: &[String], left_out: &[String]) {
+impl Report {
+    /// Prints a table: the first column is text, the others are numbers. `remarks` follow it.
+    pub fn table(&mut self, title: &str, columns: &[&str], rows: &[Vec<String>], remarks: &[String]) {
+        let numbers = "|--:".repeat(columns.len() - 1);
+        let mut text = format!("### {title}\n\n| {} |\n|---{numbers}|\n", columns.join(" | "));
+        for row in rows {
+            text.push_str(&format!("| {} |\n", row.join(" | ")));
+        }
+        for remark in remarks {
+            text.push_str(&format!("\n{remark}\n"));
+        }
+        println!("{text}");
+        self.text.push_str(&text);
+        self.text.push('\n');
+    }
+
+    /// Keeps a chart.
+    pub fn chart(&mut self, chart: Chart) {
+        self.charts.push(chart);
+    }
+
+    /// Takes note of somebody who is not measured.
+    pub fn leave_out(&mut self, why: String) {
+        if !self.left_out.contains(&why) {
+            eprintln!("  left out: {why}");
+            self.left_out.push(why);
+        }
+    }
+
+    /// Whether somebody whose name begins so was left out.
+    pub fn left_out(&self, name: &str) -> bool {
+        self.left_out.iter().any(|why| why.starts_with(name))
+    }
+
+    /// Takes note of something that a reader must know.
+    pub fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
+    /// Prints what the numbers stand on: conditions, commit, kernel, processor, versions, who is left out.
+    pub fn surroundings(&mut self, conditions: &str, versions: &[String]) {
+        let mut text = format!("{conditions}\n{}\nMeasured: {}.\n", machine(), versions.join(", "));
+        for note in &self.notes {
+            text.push_str(&format!("{note}.\n"));
+        }
+        if !self.left_out.is_empty() {
+            text.push_str(&format!("Left out: {}.\n", self.left_out.join("; ")));
+        }
+        print!("{text}");
+        self.text.push_str(&text);
+    }
+
+    /// Draws the charts.
+    pub fn draw(&self, commit: &str) -> Result<(), Box<dyn Error>> {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/charts");
+        fs::create_dir_all(&dir)?;
+        for chart in &self.charts {
+            let path = dir.join(format!("{}.svg", chart.file));
+            fs::write(&path, charts::svg(chart, commit))?;
+            println!("Drawn: docs/charts/{}.svg", chart.file);
+        }
+        Ok(())
+    }
+
+    /// Writes the tables into the README.
+    pub fn write_readme(&self) -> Result<(), Box<dyn Error>> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let page = readme::replace(&fs::read_to_string(&path)?, &self.text)?;
+        Ok(fs::write(path, page)?)
+    }
+}
+
+/// The commit that was measured.
+pub fn commit() -> String {
     let git = Command::new("git").args(["describe", "--always", "--dirty"]).output();
-    let commit = git.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default();
+    git.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+/// Commit, kernel and processor.
+fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find(|l| l.starts_with("model name")).and_then(|l| l.split(": ").nth(1));
-    println!("Commit {commit}, Linux {}, {}.", kernel.trim(), model.unwrap_or("unknown processor"));
-    println!("Measured: {}.", versions.join(", "));
-    if !left_out.is_empty() {
-        println!("Left out: {}.", left_out.join("; "));
-    }
-}
-
-/// Prints the table of a scenario: medians over the rounds, and the medians of the rounds' ratios.
-pub fn scenario(title: &str, contenders: &[Contender]) {
-    let find = |name| contenders.iter().find(|c| c.server.name == name);
-    let (ceiling, ours) = (find(CEILING), find(OURS));
-    let row = |c: &Contender| {
-        let median = |figure: fn(&Sample) -> f64| median(c.samples.iter().flatten().map(figure).collect());
-        let kept = c.samples.iter().flatten().count();
-        [
-            c.server.name.to_owned(),
-            show(median(|s| s.rate), 0, ""),
-            show(ratio(Some(c), ceiling, |s| s.rate), 2, ""),
-            show(ratio(ours, Some(c), |s| s.rate), 2, "x"),
-            show(median(|s| micros(s.cpu)), 2, ""),
-            show(median(|s| micros(s.cpu) * s.user_share), 2, ""),
-            show(ratio(ours, Some(c), |s| micros(s.cpu)), 2, "x"),
-            show(median(|s| s.busy * 100.0), 0, " %"),
-            show(median(|s| micros(s.p50)), 0, ""),
-            show(median(|s| micros(s.p99)), 0, ""),
-            c.lost.to_string(),
-            c.wrong.to_string(),
-            format!("{} of {}", c.thrown_away, c.thrown_away + kept),
-        ]
-    };
-    let columns = [
-        "server",
-        "queries/s",
-        "of the ceiling",
-        "sidestep is",
-        "CPU us/query",
-        "user part",
-        "sidestep takes",
-        "core busy",
-        "p50 us",
-        "p99 us",
-        "lost",
-        "wrong",
-        "runs thrown away",
-    ];
-    table(title, columns, contenders.iter().map(row));
-    for c in contenders {
-        if let Some(wrong) = &c.first_wrong {
-            println!("{}: the first wrong answer: {wrong}\n", c.server.name);
-        }
-    }
-}
-
-/// Prints the table of idle servers.
-pub fn idle(servers: &[Idle]) {
-    let row = |s: &Idle| {
-        let Memory { resident, proportional } = s.memory;
-        [s.name.to_owned(), resident.to_string(), proportional.to_string(), format!("{:.1}", s.wakeups)]
-    };
-    table("Idle", ["server", "resident KiB", "its share KiB", "wake-ups/s"], servers.iter().map(row));
-}
-
-/// Prints a table: the first column is text, the others are numbers.
-fn table<const N: usize>(title: &str, columns: [&str; N], rows: impl Iterator<Item = [String; N]>) {
-    println!("### {title}\n\n| {} |\n|---{}|", columns.join(" | "), "|--:".repeat(N - 1));
-    for row in rows {
-        println!("| {} |", row.join(" | "));
-    }
-    println!();
-}
-
-/// The median of the ratios of `of` to `to` in the rounds that both have.
-fn ratio(of: Option<&Contender>, to: Option<&Contender>, figure: fn(&Sample) -> f64) -> Option<f64> {
-    let pairs = of?.samples.iter().zip(&to?.samples);
-    median(pairs.filter_map(|(a, b)| Some(figure(a.as_ref()?) / figure(b.as_ref()?))).collect())
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let upper = *values.get(middle)?;
-    Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) })
-}
-
-fn show(value: Option<f64>, digits: usize, unit: &str) -> String {
-    value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}{unit}"))
-}
-
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let all = cpuinfo.lines().filter(|l| l.starts_with("processor")).count().max(cores);
+    format!(
+        "Commit {}, Linux {}, {}, {all} cores.",
+        commit(),
+        kernel.trim(),
+        model.unwrap_or("unknown processor")
+    )
 }

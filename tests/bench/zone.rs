@@ -125,10 +125,14 @@ fn rule(query: &[u8], asked: &Asked) -> Outcome {
         let start = asked.labels[i];
         &query[start + 1..start + 1 + usize::from(query[start])]
     };
+    // Resolvers ask in letters of random case, and only take answers that repeat them.
+    let is = |i: usize, word: &[u8]| label(i).eq_ignore_ascii_case(word);
+    let begins =
+        |i: usize, word: &[u8]| label(i).get(..word.len()).is_some_and(|l| l.eq_ignore_ascii_case(word));
     let count = asked.labels.len() - 1;
     let addresses = asked.qtype == A || asked.qtype == AAAA;
-    if count >= 2 && label(count - 2) == b"cluster" && label(count - 1) == b"local" {
-        let service = count == 5 && label(2) == b"svc" && label(0).starts_with(b"svc-");
+    if count >= 2 && is(count - 2, b"cluster") && is(count - 1, b"local") {
+        let service = count == 5 && is(2, b"svc") && begins(0, b"svc-");
         return match (service, asked.qtype) {
             (true, A) => Outcome::Addresses(1),
             (true, _) => Outcome::NoData,
@@ -136,7 +140,7 @@ fn rule(query: &[u8], asked: &Asked) -> Outcome {
         };
     }
     match addresses {
-        true if count >= 3 && label(0).starts_with(b"www-") => Outcome::Alias(2),
+        true if count >= 3 && begins(0, b"www-") => Outcome::Alias(2),
         true => Outcome::Addresses(2),
         false => Outcome::NoData,
     }

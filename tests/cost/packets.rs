@@ -1,6 +1,6 @@
 //! The queries: those of the benchmark beside this one, as packets.
 
-use crate::names::{Question, Questions};
+use crate::names::{self, Question};
 
 /// An OPT record as resolvers send it (RFC 6891 section 6.1.2): 1,232 bytes, no flags, no options.
 const OPT: [u8; 11] = [0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 0];
@@ -52,21 +52,18 @@ impl Packet {
 /// 1,000 names, each for A and AAAA, in an order that jumps about: no two neighbours are alike in kind, and the
 /// processor cannot foresee which is next.
 pub fn warm(form: Form) -> Vec<Packet> {
-    let mut questions = Questions::warm();
-    let count = match &questions {
-        Questions::Warm { set, .. } => set.len(),
-        Questions::Unique { .. } => 0,
-    };
-    let set: Vec<_> = (0..count).map(|_| questions.next().clone()).collect();
+    let set = names::warm_set();
+    let count = set.len();
     // 769 has no divisor in common with 2,000: every question comes once.
     (0..count).map(|i| Packet::new(i, &set[i * 769 % count], form)).collect()
 }
 
 /// Names that are asked for the first time, from the `first` on.
 pub fn unique(first: usize, count: usize) -> Vec<Packet> {
-    let mut questions = Questions::unique();
-    (0..first).for_each(|_| {
-        questions.next();
+    let mut question = Question::default();
+    let packets = (first..first + count).map(|n| {
+        names::make_new(&mut question, n as u64);
+        Packet::new(n, &question, Form::Plain)
     });
-    (0..count).map(|i| Packet::new(i, questions.next(), Form::Plain)).collect()
+    packets.collect()
 }
