@@ -42,12 +42,6 @@ test-userns:
         exec setpriv --reuid=65534 --regid=65534 --clear-groups \
             unshare --user --map-root-user --net "$here/node" --skip needs_root::'
 
-# One fuzz target of tests/fuzz until it is stopped (`cargo fuzz list --fuzz-dir tests/fuzz`); needs cargo-fuzz and nightly.
-fuzz target *arguments:
-    mkdir -p tests/fuzz/corpus/{{target}}
-    cargo +nightly fuzz run --fuzz-dir tests/fuzz {{target}} tests/fuzz/corpus/{{target}} \
-        $(ls -d tests/corpus/{{target}} 2>/dev/null) {{arguments}}
-
 # This program, its ceiling and its peers; `just bench --help` says what can be chosen.
 bench *arguments:
     cargo bench --bench road -- {{arguments}}

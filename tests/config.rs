@@ -274,7 +274,10 @@ fn faults_are_named_with_their_place_and_a_remedy() {
             "[http]\nserve = [{ address = \"127.0.0.1:1\" }, { address = \"0.0.0.0:1\" }]\n",
             "2:9: 0.0.0.0:1 and 127.0.0.1:1 are the same port, which can be had once; leave out the one for fewer addresses",
         ),
-        ("[http]\nserve = [{ address = \"0.0.0.0:5300\" }]\n", "2:9: 127.0.0.1:5300 already answers DNS"),
+        (
+            "[http]\nserve = [{ address = \"0.0.0.0:5300\" }]\n",
+            "2:9: 127.0.0.1:5300 already answers DNS; give HTTP another port, such as 9353",
+        ),
         (
             "[http]\nserve = [{ address = \"127.0.0.1:1\", pahts = [] }]\n",
             "2:37: http.serve: unknown key `pahts` in an entry; did you mean `paths`?",

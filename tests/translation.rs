@@ -403,11 +403,6 @@ fn faults_have_a_line_and_a_column_and_say_what_to_do() {
             "hosts {\n    db.example 192.0.2.1\n  }",
             "Corefile:3:5: `db.example` stands where an entry has its address; write the address first: 192.0.2.1 db.e",
         ),
-        (
-            "cache 1m30s",
-            "Corefile:2:9: `1m30s` stands where a zone does: only names below it are cached; write the TTL as seconds, \
-             without a unit: cache 90",
-        ),
         ("cache {\n    success\n  }", "Corefile:3:5: `success` lacks its capacity"),
         ("cache {\n    prefetch 1 1m 5%\n  }", "Corefile:3:19: `5%` is no share of a TTL; give 10% to 90%"),
         (
@@ -475,6 +470,17 @@ fn faults_have_a_line_and_a_column_and_say_what_to_do() {
 }
 
 #[test]
+fn a_ttl_with_a_unit_is_a_zone_and_that_is_said() {
+    let config = load(". {\ncache 1m30s\nforward . 192.0.2.1\n}\n", false).unwrap();
+    let [note] = config.notes.as_slice() else { panic!("{:?}", config.notes) };
+    let note = note.to_string();
+    assert!(note.ends_with(
+        "Corefile:2:7: `1m30s` is taken for a zone, as CoreDNS does: only names below it are cached; a TTL has no \
+         unit: cache 90"
+    ), "{note}");
+}
+
+#[test]
 fn the_lenient_are_told_of_what_is_in_vain_but_not_spared_what_makes_no_sense() {
     for line in [
         "any",
@@ -482,7 +488,6 @@ fn the_lenient_are_told_of_what_is_in_vain_but_not_spared_what_makes_no_sense() 
         "loadbalance weighted f",
         "log {common}",
         "cache {\nsuccess 1 9999999\n}",
-        "cache 30s",
         "forward 1.1.1.1 9.9.9.9",
     ] {
         let more = if line.starts_with("forward") { "" } else { "\nforward . 192.0.2.1" };

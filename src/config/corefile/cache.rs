@@ -117,10 +117,12 @@ pub(super) fn read(line: &Directive, context: &mut Context<'_>) -> Result<(), Fa
 fn cached_zones(words: &[Token], context: &mut Context<'_>) -> Result<Vec<ZoneName>, Fault> {
     for word in words {
         if let Some(time) = go_duration(&word.text).filter(|_| !word.text.is_empty()) {
-            let what =
-                format!("`{}` stands where a zone does: only names below it are cached", shown(&word.text));
-            let hint = format!("write the TTL as seconds, without a unit: cache {}", time.as_secs().max(1));
-            context.tell.vain(&word.at, what, &hint)?;
+            let (zone, seconds) = (shown(&word.text), time.as_secs().max(1));
+            let what = format!(
+                "`{zone}` is taken for a zone, as CoreDNS does: only names below it are cached; a TTL has no unit: \
+                 cache {seconds}"
+            );
+            context.tell.note(&word.at, what);
         }
     }
     zones(words)
