@@ -45,6 +45,7 @@
 //! The check runs on netlink events and once a minute; what others have taken away or changed is put back and
 //! counted by kind.
 
+mod bound;
 pub mod conntrack;
 pub mod iptables;
 mod life;
@@ -54,6 +55,7 @@ pub mod rules;
 
 pub use life::{Counters, Node};
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -299,7 +301,8 @@ pub struct Report {
 
 /// Removes everything that any earlier run has left: rules first, so that no packet is kept for a link that is gone;
 /// then the link. Goes on after an error. A second time it finds nothing. Beside a process of ours that lives (seen by
-/// its nftables table) it does nothing.
+/// its nftables table), or any other that answers at the addresses (node-cache after a rollback, whose link and rules
+/// look like ours), it does nothing.
 pub fn teardown(interface: &str, addresses: &[IpAddr]) -> Report {
     let mut report = Report::default();
     // What a living process holds it would put up again, and clients would miss it until then.
@@ -307,9 +310,27 @@ pub fn teardown(interface: &str, addresses: &[IpAddr]) -> Report {
         report.faults.push(fault);
         return report;
     }
+    if let Some(bound) = bound::find(&asked(interface, addresses)) {
+        let what = format!("nothing is removed: {bound}, and clients ask there; stop it first");
+        report.faults.push(Fault { kind: FaultKind::LinkCheck, what });
+        return report;
+    }
     report.add_rules();
     report.add_link(interface, addresses);
     report
+}
+
+/// Where clients may be asking by what a teardown would take away: the addresses of the link, those that rules of
+/// iptables are about, with their ports, and these.
+fn asked(interface: &str, addresses: &[IpAddr]) -> BTreeSet<SocketAddr> {
+    const DNS: u16 = 53;
+    let ruled = iptables::overview().0.into_iter().map(|found| {
+        let catches = |rule: &iptables::Rule| rule.place == rules::Place::RawPrerouting;
+        let port = found.line.rule.filter(catches).and_then(|rule| rule.destination_port);
+        (found.line.address, port.unwrap_or(DNS))
+    });
+    let held = link::held(interface, addresses).into_iter().chain(addresses.iter().copied());
+    ruled.chain(held.map(|address| (address, DNS))).map(SocketAddr::from).collect()
 }
 
 impl Report {

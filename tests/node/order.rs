@@ -212,6 +212,44 @@ fn teardown_leaves_the_rows_of_iptables_to_a_process_that_lives() {
     assert!(well && said.contains(&format!("removed: iptables: {rows} rules")), "{rows}: {saved}\n{said}");
 }
 
+/// node-cache after a rollback holds the same link and the same rules.
+#[test]
+fn teardown_leaves_link_and_rules_to_another_program_that_answers_there() {
+    let _turn = super::turn();
+    let world = World::new();
+    let empty = world.state();
+    for firewall in ["nftables", "iptables"] {
+        let mut flags = World::flags();
+        flags.push(format!("--firewall={firewall}"));
+        world.up(World::command(&flags)).end(Signal::KILL);
+        let left = world.state();
+        let refuses = |who: &str| {
+            let (well, said) = world.teardown();
+            let words = ["nothing is removed", who, &format!("(process {})", std::process::id())];
+            assert!(!well && words.iter().all(|word| said.contains(word)), "{said}");
+            assert_eq!(world.state(), left, "{said}");
+        };
+        let udp = world.network.node.run(|| UdpSocket::bind((V4, 53)).unwrap());
+        refuses("169.254.20.10:53 (udp)");
+        drop(udp);
+        let tcp = world.network.node.run(|| TcpListener::bind((V6, 53)).unwrap());
+        refuses("[fd00:53::10]:53 (tcp)");
+        drop(tcp);
+        let everywhere = world.network.node.run(|| UdpSocket::bind("0.0.0.0:53").unwrap());
+        refuses("169.254.20.10:53 (udp)");
+        drop(everywhere);
+        // Others at other addresses are none of its business.
+        let elsewhere = world.network.node.run(|| UdpSocket::bind("127.0.0.53:53").unwrap());
+        let (well, said) = world.teardown();
+        assert!(well && said.contains("removed: "), "{said}");
+        // iptables leaves its chains behind, empty.
+        let rows = world.network.node.run(|| sh("iptables-save; ip6tables-save"));
+        assert!(!rows.contains("-A ") && !world.state().contains(LINK), "{rows}");
+        assert!(firewall == "iptables" || world.state() == empty, "{}", world.state());
+        drop(elsewhere);
+    }
+}
+
 #[test]
 fn the_end_leaves_link_and_sleeping_rows_and_teardown_nothing() {
     let _turn = super::turn();

@@ -47,8 +47,8 @@ use difference::{Difference, Scope};
 use expand::fallbacks;
 pub use leftovers::{Found, clear, overview, overview_in, teardown, teardown_in};
 use program::Programs;
-pub use rule::Family;
-use rule::{Rule, Target};
+use rule::Target;
+pub use rule::{Family, Rule};
 use variant::{Installed, Variant};
 
 use super::{Drift, Fault, FaultKind, Firewall, Plan};

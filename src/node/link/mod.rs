@@ -48,7 +48,7 @@ use kernel::Kernel;
 use view::{ALIAS, Interface, View};
 
 pub use events::Events;
-pub use teardown::{Removed, teardown};
+pub use teardown::{Removed, held, teardown};
 
 /// The link that carries our addresses; see the module. It speaks to the network namespace of the thread that calls.
 #[derive(Debug)]

@@ -42,3 +42,11 @@ pub fn teardown(name: &str, addresses: &[IpAddr]) -> Result<Removed, Vec<Fault>>
     }
     if faults.is_empty() { Ok(result) } else { Err(faults) }
 }
+
+/// The addresses that [`teardown`] would take away, and those of a link of this name that is not ours. What cannot be
+/// looked at, `teardown` says.
+pub fn held(name: &str, addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let Ok((_, view)) = look(name) else { return Vec::new() };
+    let on_link = view.link(name).into_iter().flat_map(|link| view.on(link.index));
+    on_link.chain(owner::on_loopback(&view, addresses)).map(|address| address.ip).collect()
+}

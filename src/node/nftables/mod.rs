@@ -52,6 +52,7 @@ pub use events::Events;
 pub use legacy::warnings as legacy_warnings;
 pub use overview::{Chain, Overview, Row, Table, read};
 pub use owner::Owner;
+pub(super) use owner::holder;
 pub use teardown::{in_use, teardown, teardown_accepts};
 
 use self::difference::Actual;

@@ -44,7 +44,7 @@ fn inode(port: u32) -> Option<u64> {
 }
 
 /// The process of which a thread holds a descriptor of this socket; the thread may have a table of its own.
-fn holder(inode: u64) -> Option<u32> {
+pub fn holder(inode: u64) -> Option<u32> {
     numbers("/proc").find(|process| {
         let tasks = format!("/proc/{process}/task");
         numbers(&tasks).any(|thread| holds(&format!("{tasks}/{thread}/fd"), inode))
