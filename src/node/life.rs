@@ -29,6 +29,17 @@ pub struct Counters {
     pub fallbacks: Gauge,
 }
 
+/// What is known of the servers that clients can go to without us: addresses of pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// These; none if the configuration names none.
+    Known(Vec<SocketAddr>),
+    /// Whether clients can go to any of these is to be seen.
+    InDoubt(Vec<SocketAddr>),
+    /// They stand behind the name of a Service, which has not been found out yet.
+    Unheard,
+}
+
 /// What an earlier run has left, and clients may live by: a start that fails does not take it away.
 #[derive(Clone, Copy, Debug)]
 struct Earlier {
@@ -192,12 +203,21 @@ impl Node {
         format!("rules ({}): {rules}; {without_us}", firewall.name())
     }
 
-    /// Takes other servers to fall back to, addresses of pods. None are known is no reason to forget those of before:
-    /// the cluster DNS may be away for a moment, or its name not found out yet. Whether they are others than before.
-    pub fn fall_back_to(&mut self, mut servers: Vec<SocketAddr>) -> bool {
-        if !self.settings.fail_open || servers.is_empty() {
+    /// Takes other servers to fall back to. Those of before, which may be an earlier run's, stay for as long as the
+    /// configuration may mean them: the cluster DNS may be away for a moment, or its name not found out yet. What it no
+    /// longer names goes, or clients would be sent to whoever has that address by then. Whether they are others than
+    /// before.
+    pub fn fall_back_to(&mut self, fallback: Fallback) -> bool {
+        if !self.settings.fail_open {
             return false;
         }
+        let mut servers = match fallback {
+            Fallback::Known(servers) => servers,
+            Fallback::InDoubt(named) => {
+                self.plan.fallbacks.iter().copied().filter(|server| named.contains(server)).collect()
+            }
+            Fallback::Unheard => return false,
+        };
         servers.sort_unstable();
         servers.dedup();
         let mut room = [FALLBACKS.max; 2];

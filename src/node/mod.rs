@@ -53,7 +53,7 @@ pub mod link;
 pub mod nftables;
 pub mod rules;
 
-pub use life::{Counters, Node};
+pub use life::{Counters, Fallback, Node};
 
 use std::collections::BTreeSet;
 use std::fmt;

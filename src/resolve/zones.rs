@@ -45,6 +45,8 @@ pub struct Zone {
     /// Indices into [`Snapshot::servers`]: the addresses behind the names of its services, as last heard. Where
     /// there are any, they are asked, and `servers` are the reserve.
     pub pods: Vec<usize>,
+    /// Whether it has services, whatever is known of their addresses.
+    pub has_services: bool,
     /// Whom to ask next, in order, when those before had nothing.
     pub next: Vec<Next>,
     /// Whom to ask for names that its rules made; the first that takes one is meant.
@@ -156,6 +158,8 @@ pub struct Asked {
     pub pods: Vec<SocketAddr>,
     /// The addresses that the configuration or a resolv.conf names: whatever they are.
     pub servers: Vec<SocketAddr>,
+    /// Whether there are services, so that `pods` may be yet to be heard of.
+    pub has_services: bool,
 }
 
 /// The checked configuration as the workers use it: immutable, replaced as a whole at a reload.
@@ -180,14 +184,26 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Whom the zone of a name (wire format, lower case) asks for clients of a listener, each address once, in order.
+    /// Nobody, if that is the root zone and what it asks need not know the name: it has no services, and another zone
+    /// asks somebody else. That one may well have been meant for the name, and have been misspelt.
     pub fn asked_for(&self, listener: usize, name: &[u8]) -> Asked {
-        let holds = |zone: &&Zone| zone.listeners.contains(&listener) && name::within(name, &zone.name);
-        let Some(zone) = self.zones.iter().find(holds) else { return Asked::default() };
+        let view = || self.zones.iter().filter(|zone| zone.listeners.contains(&listener));
+        let Some(zone) = view().find(|zone| name::within(name, &zone.name)) else { return Asked::default() };
+        let asks_no_other = |other: &Zone| {
+            !other.has_services && other.servers.iter().all(|server| zone.servers.contains(server))
+        };
+        if zone.name.len() == 1 && !zone.has_services && !view().all(asks_no_other) {
+            return Asked::default();
+        }
         let addresses = |servers: &[usize]| {
             let all = servers.iter().filter_map(|&i| self.servers.get(i)).map(|entry| entry.server.address);
             all.collect::<BTreeSet<_>>().into_iter().collect()
         };
-        Asked { pods: addresses(&zone.pods), servers: addresses(&zone.servers) }
+        Asked {
+            pods: addresses(&zone.pods),
+            servers: addresses(&zone.servers),
+            has_services: zone.has_services,
+        }
     }
 
     /// Who of a zone is asked, and who is the reserve.

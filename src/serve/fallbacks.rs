@@ -5,6 +5,9 @@
 //! each server, and ask connection tracking whether the connection went where it was sent. Addresses from `svc://`
 //! targets are taken for pods until that says otherwise (the name may be that of a Service with an address of its
 //! own); an address that the configuration names is not taken for one until that has been seen.
+//!
+//! What is not known now (a name that is yet to be found out, a server that does not accept) leaves the rows as they
+//! are. What the configuration does not name any more does not: that address may be somebody else's by then.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,6 +20,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::node::Fallback;
 use crate::node::conntrack::{Conntrack, Protocol};
 use crate::node::rules::UPSTREAM_MARK;
 use crate::resolve::zones::Asked;
@@ -34,7 +38,7 @@ pub struct Fallbacks {
 impl Fallbacks {
     /// Those of a zone's servers that clients can be sent to. With `untracked` none of our connections to those behind
     /// `svc://` is to be tracked, so none is translated: they are pods if a connection to them can be made.
-    pub async fn of(&mut self, asked: &Asked, ours: &[SocketAddr], untracked: bool) -> Vec<SocketAddr> {
+    pub async fn of(&mut self, asked: &Asked, ours: &[SocketAddr], untracked: bool) -> Fallback {
         let are_pods = !asked.pods.is_empty();
         let mut servers = if are_pods { asked.pods.clone() } else { asked.servers.clone() };
         // Nobody else reaches our loopback, and nothing is gained by being sent to ourselves.
@@ -45,8 +49,18 @@ impl Fallbacks {
         let found =
             join_all(unknown.map(async |&server| Some((server, is_direct(server, mark).await?)))).await;
         self.direct.extend(found.into_iter().flatten());
-        servers.retain(|server| self.direct.get(server).copied().unwrap_or(are_pods && !untracked));
-        servers
+        servers.retain(|server| self.direct.get(server) != Some(&false));
+        let is_sure = |server: &&SocketAddr| self.direct.contains_key(server) || (are_pods && !untracked);
+        let sure: Vec<SocketAddr> = servers.iter().filter(is_sure).copied().collect();
+        if !sure.is_empty() {
+            Fallback::Known(sure)
+        } else if asked.has_services && !are_pods {
+            Fallback::Unheard
+        } else if !servers.is_empty() {
+            Fallback::InDoubt(servers)
+        } else {
+            Fallback::Known(Vec::new())
+        }
     }
 }
 
@@ -77,4 +91,44 @@ async fn connect(server: SocketAddr, mark: Option<u32>) -> io::Result<TcpStream>
         SockRef::from(&socket).set_mark(mark)?;
     }
     socket.connect(server).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is known before anybody was asked, but for these servers, which were reached, as written or translated.
+    fn found(direct: &[(&str, bool)], asked: &Asked) -> Fallback {
+        let direct = direct.iter().map(|(server, is)| (server.parse().unwrap(), *is)).collect();
+        let mut fallbacks = Fallbacks { direct };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(fallbacks.of(asked, &["10.0.0.9:53".parse().unwrap()], false))
+    }
+
+    fn servers(text: &[&str]) -> Vec<SocketAddr> {
+        text.iter().map(|server| server.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_the_configuration_does_not_name_is_known_to_be_nobody() {
+        let asked = Asked::default();
+        assert_eq!(found(&[("10.0.0.1:53", true)], &asked), Fallback::Known(Vec::new()));
+        let asked = Asked { servers: servers(&["10.0.0.1:53", "10.0.0.9:53", "127.0.0.1:53"]), ..asked };
+        assert_eq!(
+            found(&[("10.0.0.1:53", false)], &asked),
+            Fallback::Known(Vec::new()),
+            "translated, we, loopback"
+        );
+        assert_eq!(found(&[("10.0.0.1:53", true)], &asked), Fallback::Known(servers(&["10.0.0.1:53"])));
+    }
+
+    #[test]
+    fn a_name_that_is_not_found_out_says_nothing() {
+        let asked = Asked { servers: servers(&["10.0.0.1:53"]), has_services: true, ..Asked::default() };
+        assert_eq!(found(&[("10.0.0.1:53", false)], &asked), Fallback::Unheard);
+        let asked = Asked { pods: servers(&["10.0.0.2:53"]), ..asked };
+        assert_eq!(found(&[("10.0.0.2:53", true)], &asked), Fallback::Known(servers(&["10.0.0.2:53"])));
+        let no_pod = found(&[("10.0.0.2:53", false)], &asked);
+        assert_eq!(no_pod, Fallback::Known(Vec::new()), "the name of a Service with an address of its own");
+    }
 }

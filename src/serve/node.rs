@@ -190,9 +190,9 @@ impl Keeper {
             return false;
         }
         let asked = supervisor.published.load().asked_for(self.listener, &self.cluster);
-        let servers = fallbacks.of(&asked, &self.addresses, self.settings.notrack_upstream).await;
+        let fallback = fallbacks.of(&asked, &self.addresses, self.settings.notrack_upstream).await;
         let take = move |node: &mut Node| {
-            let is_news = node.fall_back_to(servers);
+            let is_news = node.fall_back_to(fallback);
             if is_news {
                 match node.rules_up() {
                     Ok(()) => info!("{}", node.promise()),

@@ -186,7 +186,7 @@ impl Registry {
     }
 
     fn zone(&mut self, whom: Whom<'_>, all: &[Server]) -> Zone {
-        let Whom { zone, servers, next, by_name, pods, asks, .. } = whom;
+        let Whom { zone, servers, next, by_name, services, pods, asks, .. } = whom;
         let places =
             |servers: &[Server]| servers.iter().filter_map(|s| all.binary_search(s).ok()).collect::<Vec<_>>();
         let next_at =
@@ -200,6 +200,7 @@ impl Registry {
         let (servers_at, pods_at) = (places(&servers), places(&pods));
         let sink = if zone.log.is_empty() { None } else { self.queries.sink() };
         let log = sink.map(|sink| Arc::new(Log::new(zone.log.clone(), sink)));
+        let has_services = !services.is_empty();
         let everywhere = zone.listen.is_empty();
         let answers = |(i, address): (usize, &SocketAddr)| {
             (zone.listen.contains(address) || (everywhere && !self.left.contains(&i))).then_some(i)
@@ -230,6 +231,7 @@ impl Registry {
             display: zone.display.clone(),
             servers: servers_at,
             pods: pods_at,
+            has_services,
             next: next_at,
             by_name: by_name_at,
             asking: zone.asking.clone(),

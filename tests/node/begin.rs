@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use sidestep::node::{FirewallKind, LinkKind, Node, Settings};
+use sidestep::node::{Fallback, FirewallKind, LinkKind, Node, Settings};
 
 use super::namespace::{alone, ip};
 
@@ -31,7 +31,7 @@ fn node(settings: &Settings) -> Result<Node, sidestep::node::Fault> {
 fn up(settings: &Settings) -> Node {
     let mut node = node(settings).unwrap();
     node.link_up().unwrap();
-    node.fall_back_to(vec!["10.2.0.2:53".parse().unwrap()]);
+    node.fall_back_to(Fallback::Known(vec!["10.2.0.2:53".parse().unwrap()]));
     node.rules_up().unwrap();
     node
 }

@@ -21,6 +21,7 @@
 //! | `upstream` | its own connections, untracked beside pods that ask the Service; a server that is cut off |
 //! | `order` | starts that must fail and touch nothing; ends, teardown, the watchdog |
 //! | `watchdog` | what it ends, and what it lets live |
+//! | `fallbacks` | where clients go without us, and when that is forgotten |
 //! | `drain` | what a stop owes to those who have asked |
 //! | `needs_root` | what cannot be tested in a user namespace, and why |
 //! | `program`, `dns` | the program as a process; servers of the cluster DNS and clients that count |
@@ -36,6 +37,7 @@ mod deaths;
 mod dns;
 mod doctor;
 mod drain;
+mod fallbacks;
 mod iptables;
 mod life;
 mod link;

@@ -34,6 +34,7 @@ fn the_addresses_of_a_service_come_and_go_under_the_same_identity() {
     let before = registry.snapshot(&config).unwrap();
     assert_eq!(texts(&before.asked_for(0, NAME).servers), ["192.0.2.1:53"]);
     assert_eq!(before.asked_for(0, NAME).pods, []);
+    assert!(before.asked_for(0, NAME).has_services, "they are yet to be heard of");
     assert!(registry.learn(&zone, service, vec![pod(2), pod(3)]));
     assert!(!registry.learn(&zone, service, vec![pod(2), pod(3)]), "no news");
     let after = registry.snapshot(&config).unwrap();
@@ -45,6 +46,28 @@ fn the_addresses_of_a_service_come_and_go_under_the_same_identity() {
     let [first, reserve] = after.ranks(&after.zones[0]);
     assert_eq!((first.len(), reserve.len()), (2, 1));
     assert_eq!(after.zones[0].services.addresses.get(), 2);
+}
+
+/// Whom clients of this configuration go to for a name of the cluster, as far as addresses say it.
+fn asked(text: &str) -> Vec<String> {
+    let config = Config::parse(text, "test").unwrap();
+    let mut registry = Registry::new(1, &config.listen.addresses);
+    let asked = registry.snapshot(&config).unwrap().asked_for(0, NAME);
+    if asked.has_services { vec!["a service".to_owned()] } else { texts(&asked.servers) }
+}
+
+#[test]
+fn the_root_zone_stands_for_the_cluster_only_where_nobody_else_may() {
+    let zone =
+        |name: &str, upstream: &str| format!("[[zone]]\nname = \"{name}\"\nupstreams = [\"{upstream}\"]\n");
+    let root = zone(".", "tcp://192.0.2.9");
+    assert_eq!(asked(&root), ["192.0.2.9:53"]);
+    assert_eq!(asked(&(root.clone() + &zone("in-addr.arpa", "tcp://192.0.2.9"))), ["192.0.2.9:53"]);
+    let none: [&str; 0] = [];
+    assert_eq!(asked(&TEXT.replace("cluster.local\"", "k8s.example\"")), none, "a slip of the pen");
+    assert_eq!(asked(&(root + &zone("k8s.example", "tcp://192.0.2.1"))), none);
+    let service = "[[zone]]\nname = \".\"\nupstreams = [\"tcp://192.0.2.1\", \"svc://dns.cluster.local\"]\n";
+    assert_eq!(asked(&(service.to_owned() + &zone("corp.example", "tcp://192.0.2.7"))), ["a service"]);
 }
 
 #[test]
