@@ -7,11 +7,11 @@
 //!
 //! # What it can promise
 //!
-//! Where there are servers to fall back to, NOTRACK in PREROUTING asks with `-m socket` whether a socket is bound to
-//! the address (one bound to the wildcard does not count; one that is connecting or in time-wait does, so that
-//! handshakes and goodbyes are whole). When the process dies, so do its sockets, and queries from *pods* go to the
-//! cluster DNS by the rules in nat that have slept until then: of 3,000 lookups, one each millisecond, 0 to 4 were lost
-//! over a SIGKILL and a start. It does not help
+//! NOTRACK in PREROUTING asks with `-m socket` whether a socket is bound to the address (one bound to the wildcard does
+//! not count; one that is connecting or in time-wait does, so that handshakes and goodbyes are whole). When the process
+//! dies, so do its sockets, and queries from *pods* are translated: those to the cluster DNS' own address by kube-proxy,
+//! the others, where there are servers to fall back to, by the rules in nat that have slept until then. Of 3,000
+//! lookups, one each millisecond, 0 to 4 were lost over a SIGKILL and a start. It does not help
 //!
 //! - clients on the host network: OUTPUT has no `-m socket`, so their queries stay untracked until the rules go;
 //! - when the process hangs: its sockets are still bound (the watchdog ends such a process);
@@ -118,7 +118,7 @@ impl Iptables {
     }
 
     fn wanted(&self, plan: &Plan, family: Family) -> Vec<Rule> {
-        let mut rules = expand::running(plan, family, self.fails_open(plan, family));
+        let mut rules = expand::running(plan, family, !self.no_socket.contains(&family));
         rules.extend(expand::sleeping(plan, family));
         rules
     }
@@ -164,7 +164,7 @@ impl Iptables {
         scope: &Scope,
     ) -> Result<(), Fault> {
         let fault = match self.settle(family, plan, scope) {
-            Err(fault) if fault.kind != FaultKind::Lock && self.fails_open(plan, family) => fault,
+            Err(fault) if fault.kind != FaultKind::Lock => fault,
             ended => return ended.map(drop),
         };
         self.no_socket.insert(family);

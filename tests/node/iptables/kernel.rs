@@ -7,13 +7,13 @@ use super::tools::{Folder, VARIANTS, all, iptables, saved, sorted};
 use super::{classic, plan};
 use crate::namespace::alone;
 
-/// node-cache's rules for one address, written out.
+/// node-cache's rules for one address, written out; what comes in has to find a socket besides.
 fn node_caches(address: &str) -> Vec<String> {
     const SKIP: &str = "-m comment --comment \"NodeLocal DNS Cache: skip conntrack\" -j NOTRACK";
     const ALLOW: &str = "-m comment --comment \"NodeLocal DNS Cache: allow DNS traffic\" -j ACCEPT";
     [
-        format!("raw -A PREROUTING -d {address} -p udp -m udp --dport 53 {SKIP}"),
-        format!("raw -A PREROUTING -d {address} -p tcp -m tcp --dport 53 {SKIP}"),
+        format!("raw -A PREROUTING -d {address} -p udp -m udp --dport 53 -m socket {SKIP}"),
+        format!("raw -A PREROUTING -d {address} -p tcp -m tcp --dport 53 -m socket {SKIP}"),
         format!("raw -A OUTPUT -s {address} -p udp -m udp --sport 53 {SKIP}"),
         format!("raw -A OUTPUT -s {address} -p tcp -m tcp --sport 53 {SKIP}"),
         format!("raw -A OUTPUT -d {address} -p udp -m udp --dport 53 {SKIP}"),
@@ -37,7 +37,7 @@ fn without_probes(rules: Vec<String>) -> Vec<String> {
 }
 
 #[test]
-fn exactly_node_caches_rules() {
+fn node_caches_rules_as_far_as_there_is_a_socket() {
     for variant in VARIANTS {
         alone(move || {
             let folder = Folder::of(variant);
@@ -58,7 +58,7 @@ fn exactly_node_caches_rules() {
 }
 
 #[test]
-fn with_servers_to_fall_back_to_a_socket_is_asked_for_and_rows_sleep() {
+fn with_servers_to_fall_back_to_rows_sleep() {
     for variant in VARIANTS {
         alone(move || {
             let folder = Folder::of(variant);

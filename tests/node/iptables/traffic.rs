@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use sidestep::node::iptables::Family;
 use sidestep::node::{Firewall, Plan};
 
-use super::tools::{Folder, VARIANTS};
+use super::tools::{Folder, VARIANTS, iptables};
 use super::{classic, plan};
 use crate::namespace::{Namespace, ip};
 
@@ -224,6 +225,37 @@ fn pods_fall_back_when_our_sockets_close_and_return_when_they_open() {
             cluster.node.run(move || {
                 assert_eq!(ask(address.parse().unwrap(), 5), (b'c', b'c'), "the host's clients")
             });
+        }
+        them.stop();
+    }
+}
+
+/// With the image alone nobody is known to fall back to, but kube-proxy translates the Service's address.
+#[test]
+fn an_address_that_others_translate_falls_back_although_no_server_is_known() {
+    let _turn = crate::turn();
+    for variant in VARIANTS {
+        let cluster = Cluster::new();
+        let (folder, them) = (Folder::of(variant), cluster.answer(CLUSTER, b'c'));
+        let us = cluster.answer(OURS, b's');
+        cluster.node.run(move || {
+            for ((family, address), server) in
+                Family::ALL.into_iter().zip(OURS).zip(["10.9.9.9:53", "[fd99::9]:53"])
+            {
+                for protocol in ["udp", "tcp"] {
+                    let row =
+                        format!("-d {address} -p {protocol} --dport 53 -j DNAT --to-destination {server}");
+                    iptables(family, variant, &format!("-t nat -A PREROUTING {row}"));
+                }
+            }
+            folder.find().up(&classic()).unwrap();
+        });
+        for address in OURS {
+            assert_eq!(cluster.ask(address, 20), (b's', b's'));
+        }
+        us.stop();
+        for address in OURS {
+            assert_eq!(cluster.ask(address, 20), (b'c', b'c'), "{variant} {address}: our rules hold nobody");
         }
         them.stop();
     }

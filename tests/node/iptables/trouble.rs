@@ -136,6 +136,10 @@ fn a_kernel_without_socket_match_gets_node_caches_rules() {
             assert!(firewall.fails_open(&plan(), Family::V6));
             assert_eq!(firewall.check(&plan()).unwrap(), []);
             assert_eq!(all(variant).iter().filter(|rule| rule.contains("-m socket")).count(), 2);
+            // Not otherwise where there is nobody to fall back to.
+            firewall.up(&classic()).unwrap();
+            assert_eq!(all(variant).iter().filter(|rule| rule.contains("-m socket")).count(), 2);
+            assert_eq!(all(variant).len(), 2 * 14);
         });
     }
 }
