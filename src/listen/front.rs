@@ -4,7 +4,7 @@
 //! The decisions that are not the parser's ([`wire::query`](crate::wire::query)):
 //! - classes other than IN and CH, zone transfers: REFUSED;
 //! - ANY over UDP is answered with one HINFO record (RFC 8482 section 4.2), over TCP it is looked up;
-//! - CH is answered here ([`own`]) and never looked up;
+//! - CH is answered here ([`own`]) and never looked up; what we ask ourselves is no client's query, and not counted;
 //! - RD=0 is treated as RD=1: a node's resolver has no other way to answer.
 
 use std::cell::RefCell;
@@ -184,6 +184,12 @@ impl Front {
                 self.answer_own(&asked, own::any(query.question, round.now), round, out)
             }
             (class::IN, _) => self.look_up(&asked, round, out),
+            (class::CH, _) if query.question.name() == own::probe_name() => {
+                let Query { header, question, edns } = query;
+                let our_size = round.settings.udp_size;
+                answer::write_code(out, header, Some(question), edns, our_size, rcode::REFUSED, None)
+                    .map_or(Verdict::Silence, |len| Verdict::Own(len, None))
+            }
             (class::CH, _) => {
                 let entry = own::chaos(query.question, &round.settings, round.now);
                 self.answer_own(&asked, entry, round, out)

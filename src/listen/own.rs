@@ -1,7 +1,8 @@
 //! Answers of our own: what ANY gets over UDP, and who we are. They are seldom asked for, so they are made with
-//! hickory-proto and go out through the same writer as everything else.
+//! hickory-proto and go out through the same writer as everything else. And the name of our questions to ourselves.
 
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::{HINFO, TXT};
@@ -17,6 +18,16 @@ use super::Settings;
 
 /// Seconds that the answer to ANY may be kept.
 const ANY_TTL: u32 = 3600;
+
+/// The name that we ask ourselves for, `CH TXT`, in wire format: random, another one in each process. Nobody else knows
+/// it, so what is asked for it is no client's query; it is refused, and neither counted nor logged.
+pub fn probe_name() -> &'static [u8] {
+    static NAME: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let token = format!("{:016x}", rand::random::<u64>());
+        [b"\x10", token.as_bytes(), b"\x05probe\x08sidestep\0"].concat()
+    });
+    &NAME
+}
 
 /// What ANY gets over UDP: one HINFO record that says why (RFC 8482 section 4.2), so that a small forged query
 /// never brings a large answer.

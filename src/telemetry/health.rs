@@ -1,8 +1,8 @@
 //! Whether we answer: a question to ourselves at every address we listen on, over UDP and over TCP.
 //!
-//! The question is `id.server. CH TXT` (RFC 4892), which is answered on the spot, REFUSED where no identity
-//! is configured. So the whole way from socket to socket is tried, and no upstream is asked: a node whose
-//! upstreams are down is still healthy, and restarting it would only throw its cache away.
+//! The question is `CH TXT` for a [name](own::probe_name) that nobody else asks for. It is refused on the spot, and is no
+//! client's query to whoever counts and logs those. So the whole way from socket to socket is tried, and no upstream is
+//! asked: a node whose upstreams are down is still healthy, and restarting it would only throw its cache away.
 //!
 //! On a node, a packet filter may send questions to our addresses elsewhere while we do not answer. Ours carry a mark
 //! (SO_MARK, socket(7)) by which its rows know them, so that nobody but ourselves answers.
@@ -17,15 +17,18 @@ use futures_util::future::join_all;
 use hickory_proto::ProtoError;
 use hickory_proto::op::{Message, MessageType, Query};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::timeout;
+
+use crate::listen::own;
 
 /// How long an answer from ourselves may take. A kubelet's probe waits 1 s unless told otherwise.
 pub const ANSWER: Duration = Duration::from_secs(1);
 
 /// The largest answer we look at, in bytes: without EDNS a UDP answer is no longer (RFC 1035 section 4.2.1),
-/// and the identity is short over TCP as well.
+/// and a refusal is short over TCP as well.
 const ANSWER_SIZE: usize = 512;
 
 /// Asks ourselves at each of these listen addresses, over UDP and TCP, all at once; done after [`ANSWER`] at
@@ -102,9 +105,9 @@ async fn ask(
     }
 }
 
-/// `id.server. CH TXT`, with a random id.
+/// The question, with a random id.
 fn question() -> Result<(u16, Vec<u8>), ProtoError> {
-    let mut query = Query::query(Name::from_ascii("id.server.")?, RecordType::TXT);
+    let mut query = Query::query(Name::read(&mut BinDecoder::new(own::probe_name()))?, RecordType::TXT);
     query.set_query_class(DNSClass::CH);
     let mut message = Message::query();
     message.add_query(query);

@@ -82,6 +82,37 @@ fn misses_hits_and_refusals_are_logged_in_their_order() {
     assert!(read_to_string(&out).unwrap().contains("last.test."));
 }
 
+/// The service manager, the kubelet and the watchdog have us ask ourselves all the time. Nobody else asks those questions.
+#[test]
+fn our_own_questions_are_no_clients_queries() {
+    let upstream = upstream();
+    let (program, out) = start(&config(&upstream, "", "log = [{}]"));
+    for _ in 0..3 {
+        assert_eq!(program.get("/health").0, 200);
+    }
+    let page = program.get("/metrics").1;
+    let counted = |name: &str| {
+        let values =
+            page.lines().filter(|line| line.starts_with(name)).map(|line| line.rsplit_once(' ').unwrap().1);
+        values.map(|value| value.parse::<f64>().unwrap()).sum::<f64>()
+    };
+    for name in ["sidestep_queries_total", "coredns_dns_requests_total", "coredns_dns_responses_total"] {
+        assert_eq!(counted(name), 0.0, "{name} in {page}");
+    }
+    // What a client asks of the kind is a client's query.
+    let mut chaos = query(9, 0x0100, &question("id.server", 16), None);
+    let end = chaos.len();
+    chaos[end - 1] = 3; // CH
+    assert_eq!(Udp::to(program.address).ask(&chaos)[3] & 15, 5);
+    wait_for("the line", || !read_to_string(&out).unwrap().is_empty());
+    let lines = read_to_string(&out).unwrap();
+    assert!(lines.lines().count() == 1 && lines.contains("\"TXT CH id.server. "), "{lines}");
+    assert_eq!(
+        program.metric("queries_total{zone=\".\",protocol=\"udp\",family=\"ipv4\",type=\"TXT\"}"),
+        1.0
+    );
+}
+
 #[test]
 fn only_the_names_and_classes_that_are_wanted_are_logged_and_a_reload_changes_them() {
     let upstream = upstream();
