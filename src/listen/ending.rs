@@ -7,7 +7,7 @@
 use std::fs;
 
 /// Whether the process is ending. One that is not there any more is; one that we cannot look at is not.
-pub(super) fn is_ending(process: i32) -> bool {
+pub fn is_ending(process: i32) -> bool {
     fs::read_to_string(format!("/proc/{process}/stat"))
         .map_or_else(|error| error.kind() == std::io::ErrorKind::NotFound, |stat| says_ending(&stat))
 }

@@ -22,9 +22,9 @@ use super::ending::is_ending;
 
 /// How long a start waits for an instance that is ending: more than the kernel was seen to need for one that was killed
 /// (0.3 s, while another program changed 20,000 rules).
-const ENDING: Duration = Duration::from_secs(5);
+pub const ENDING: Duration = Duration::from_secs(5);
 /// How often it is looked whether it has ended.
-const ENDING_STEP: Duration = Duration::from_millis(10);
+pub const ENDING_STEP: Duration = Duration::from_millis(10);
 
 /// Keeps an address, a link, or the node's rules to this instance until it is dropped.
 #[derive(Debug)]

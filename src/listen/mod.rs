@@ -2,7 +2,7 @@
 
 pub mod batch;
 pub mod bind;
-mod ending;
+pub mod ending;
 pub mod front;
 pub mod guard;
 pub mod own;

@@ -67,12 +67,13 @@ impl Socket {
         is_so.then_some(Self { local, inode })
     }
 
-    /// Whether what is sent to this address comes here. That one at `[::]` may be kept to IPv6 is not told; who is
-    /// there is looked at all the same.
+    /// Whether what is sent to this address, or to any that it stands for, comes here. That one at `[::]` may be kept
+    /// to IPv6 is not told; who is there is looked at all the same.
     fn takes(&self, address: SocketAddr) -> bool {
-        let ip = self.local.ip();
-        let everywhere = ip.is_unspecified() && (ip.is_ipv6() || address.is_ipv4());
-        self.local.port() == address.port() && (ip.to_canonical() == address.ip() || everywhere)
+        let (ours, theirs) = (self.local.ip(), address.ip());
+        let holds = |whole: IpAddr, one: IpAddr| whole.is_unspecified() && (whole.is_ipv6() || one.is_ipv4());
+        let meet = ours.to_canonical() == theirs || holds(ours, theirs) || holds(theirs, ours);
+        self.local.port() == address.port() && meet
     }
 }
 
@@ -118,6 +119,7 @@ mod tests {
         let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = everywhere.local_addr().unwrap().port();
         assert!(at(([127, 0, 0, 9], port).into()).is_some());
+        assert!(at((Ipv6Addr::UNSPECIFIED, port).into()).is_some(), "that is IPv4 as well");
         assert_eq!(at((Ipv6Addr::LOCALHOST, port).into()), None, "of IPv4 alone");
         let client = UdpSocket::bind("127.0.0.8:0").unwrap();
         client.connect(("127.0.0.1", port)).unwrap();

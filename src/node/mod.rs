@@ -45,7 +45,7 @@
 //! The check runs on netlink events and once a minute; what others have taken away or changed is put back and
 //! counted by kind.
 
-mod bound;
+pub mod bound;
 pub mod conntrack;
 pub mod iptables;
 mod life;

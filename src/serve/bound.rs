@@ -1,14 +1,21 @@
 //! What is bound before any worker runs. Whatever fails here is fatal, and has answered nobody.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Instant;
+
+use tracing::info;
 
 use super::Fatal;
 use crate::config::{Config, HttpListener};
 use crate::listen::Served;
-use crate::listen::bind::{self, Presence, Sockets};
-use crate::listen::guard::Guard;
-use crate::node::FirewallKind;
+use crate::listen::bind::{self, BindError, Presence, Sockets};
+use crate::listen::ending::is_ending;
+use crate::listen::guard::{ENDING, ENDING_STEP, Guard};
+use crate::node::{FirewallKind, bound};
 
 /// Everything that is ours alone from here on.
 pub struct Bound {
@@ -53,7 +60,9 @@ fn guard(config: &Config) -> Result<Vec<Guard>, Fatal> {
     // Port 0 is a port of our own, which nobody else can have.
     for &address in config.listen.addresses.iter().filter(|a| a.port() != 0) {
         guards.push(Guard::succeed(|| Guard::take(address))?);
-        bind::is_free(address, presence(config, address))?;
+        let is_taken =
+            |error: &BindError| matches!(error, BindError::Refused { error, .. } if is_in_use(error));
+        succeed(address, || bind::is_free(address, presence(config, address)), is_taken)?;
     }
     if !config.node.addresses.is_empty() {
         guards.push(Guard::succeed(|| Guard::take_link(&config.node.interface))?);
@@ -62,6 +71,41 @@ fn guard(config: &Config) -> Result<Vec<Guard>, Fatal> {
         }
     }
     Ok(guards)
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
+/// What `take` takes at an address. Beside another program, the same patience as beside another instance
+/// ([`Guard::succeed`]): with a process that is ending, and with one that cannot be seen from this pid namespace. In an
+/// update that starts the new pod first, that is the old one, node-cache's.
+fn succeed<T, E>(
+    address: SocketAddr,
+    take: impl Fn() -> Result<T, E>,
+    is_taken: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let end = Instant::now() + ENDING;
+    let mut told = false;
+    loop {
+        match take() {
+            Err(error) if is_taken(&error) && Instant::now() < end => {
+                if !told {
+                    // Nobody: it is gone since.
+                    if let Some(bound) = bound::find(&BTreeSet::from([address])) {
+                        let process = bound.process.and_then(|process| i32::try_from(process).ok());
+                        if !process.is_none_or(is_ending) {
+                            return Err(error);
+                        }
+                        info!("{bound}, which may be ending: waiting for it");
+                    }
+                    told = true;
+                }
+                sleep(ENDING_STEP);
+            }
+            taken => return taken,
+        }
+    }
 }
 
 /// The node's addresses are put up later.
@@ -78,9 +122,11 @@ fn bind_http(
     let address = settings.address;
     let is_v4 = |other: &HttpListener| other.address.is_ipv4() && other.address.port() == address.port();
     let is_everywhere = address.ip() == Ipv6Addr::UNSPECIFIED && !all.iter().any(is_v4);
-    let listening =
-        if is_everywhere { bind::listen_everywhere(address.port()) } else { bind::listen(address, presence) };
-    let (listener, bound) = listening
+    let listen = || match is_everywhere {
+        true => bind::listen_everywhere(address.port()),
+        false => bind::listen(address, presence),
+    };
+    let (listener, bound) = succeed(address, listen, is_in_use)
         .and_then(|listener| listener.local_addr().map(|bound| (listener, bound)))
         .map_err(|e| format!("cannot serve HTTP on {address}: {e}; give it another address with --http"))?;
     // Port 0 is chosen by the kernel, and the log is to say which it is.

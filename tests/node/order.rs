@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::dns::{Who, look_up};
 use super::namespace::ip;
 use super::network::{V4, V6, sh};
-use super::program::{LINK, Program, World};
+use super::program::{LINK, Program, UP, World};
 
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -46,6 +46,26 @@ fn a_busy_port_installs_nothing() {
     refuses(&world, usual(), &[":53", "(udp)"]);
     drop(udp);
     drop(world.run());
+}
+
+/// As in an update that starts the new pod first: the old one, node-cache's, has process ids of its own.
+#[test]
+fn a_program_that_is_not_to_be_seen_from_here_is_waited_for() {
+    let _turn = super::turn();
+    let world = World::new();
+    let udp = world.network.node.run(|| {
+        ip(&format!("addr add {V4}/32 dev lo"));
+        UdpSocket::bind((V4, 53)).unwrap()
+    });
+    let mut program = world.spawn(World::within(
+        "exec unshare --pid --fork --kill-child --mount-proc \"$@\" --http=127.0.0.1:9353",
+    ));
+    let http = world.network.node.run(|| TcpListener::bind("0.0.0.0:9353").unwrap());
+    program.wait_for("169.254.20.10:53 (udp) is held by a process that is not to be seen from here");
+    drop(udp);
+    program.wait_for("9353 (tcp) is held by");
+    drop(http);
+    program.wait_for(UP);
 }
 
 #[test]
