@@ -53,8 +53,11 @@ impl Base {
                     "this is the address of Service `{service}`, and the environment has no {name}: no such Service \
                      was in this pod's namespace when the pod started"
                 ),
-                "create it (with a cluster IP, pods k8s-app=kube-dns) and restart the pod, or name the one that is \
-                 there with -upstreamsvc, or write the address into the base file; enableServiceLinks must not be false",
+                &format!(
+                    "create it (with a cluster IP, pods k8s-app=kube-dns) and restart the pod, or name the one that is \
+                     there with -upstreamsvc, or write the address into the base file; enableServiceLinks must not be \
+                     false. Outside of a pod, as with -check, set {name} to an address"
+                ),
             )),
             Some(value) => value.parse().map(Some).map_err(|_| {
                 let what = format!("{name} is `{}`, which is no IP address", shown(&value));
@@ -125,6 +128,10 @@ mod tests {
             );
             assert!(
                 message.contains("no MY_DNS_SERVICE_HOST") && message.contains("-upstreamsvc"),
+                "{message}"
+            );
+            assert!(
+                message.ends_with("Outside of a pod, as with -check, set MY_DNS_SERVICE_HOST to an address"),
                 "{message}"
             );
         }
