@@ -487,6 +487,7 @@ fn the_lenient_are_told_of_what_is_in_vain_but_not_spared_what_makes_no_sense() 
         "forward . tls://192.0.2.1",
         "loadbalance weighted f",
         "log {common}",
+        "log . \"{name} {/log/class}\"",
         "cache {\nsuccess 1 9999999\n}",
         "forward 1.1.1.1 9.9.9.9",
     ] {

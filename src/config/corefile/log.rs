@@ -19,7 +19,13 @@ pub(super) fn read(line: &Directive, context: &mut Context<'_>) -> Result<(), Fa
             let what = format!("`{}` stands where a name does, and logs nothing", shown(&last.text));
             return context.tell.vain(&last.at, what, "write a name before the format: log . FORMAT");
         }
-        format = Format::new(&last.text).map_err(|r| refused(last, &[], r))?;
+        format = match Format::new(&last.text) {
+            Ok(format) => format,
+            Err(label) => {
+                context.tell.vain(&last.at, label.what, &label.hint)?;
+                Format::without_labels(&last.text).map_err(|r| refused(last, &[], r))?
+            }
+        };
         words = names;
     }
     let mut names = Vec::new();

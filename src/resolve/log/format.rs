@@ -107,6 +107,30 @@ impl Format {
         Ok(Self { text: text.to_owned(), parts: split(&whole) })
     }
 
+    /// The same where labels of metadata are let pass: each is a dash, as it is in CoreDNS where nothing gives it a value.
+    ///
+    /// # Errors
+    /// None that a label is the reason for.
+    pub fn without_labels(text: &str) -> Result<Self, Refused> {
+        let mut plain = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{/") {
+            plain.push_str(before);
+            match after.split_once('}').filter(|(label, _)| !label.contains('{')) {
+                Some((_, behind)) => {
+                    plain.push('-');
+                    rest = behind;
+                }
+                None => {
+                    plain.push_str("{/");
+                    rest = after;
+                }
+            }
+        }
+        plain.push_str(rest);
+        Self::new(&plain)
+    }
+
     /// As it was written.
     pub fn text(&self) -> &str {
         &self.text
@@ -186,5 +210,7 @@ mod tests {
             Format::new("{name} {/log/class}").unwrap_err().what.starts_with("`{/log/class}` is a label")
         );
         assert!(Format::new("{/ {name}").is_ok(), "no label: nothing closes it");
+        let let_pass = Format::without_labels("{name} {/log/class}, {/ {type} {/a}{/b").unwrap();
+        assert_eq!(let_pass, Format::new("{name} -, {/ {type} -{/b").unwrap());
     }
 }
