@@ -71,6 +71,9 @@ pub struct ZoneCounters {
     pub local: Counter,
     /// Lines of the query log that were lost, because the [queue](super::log) was full.
     pub log_lost: Counter,
+    /// Those that were lost as they could not be written: whoever read them has gone. The thread that writes them is the
+    /// one that counts here.
+    pub log_unwritten: Counter,
     /// Replies of upstreams that were no well-formed answers: given to nobody, and not kept.
     pub malformed: Counter,
     /// Time from the receipt of a batch to its answers being sent, for hits.

@@ -89,9 +89,16 @@ pub struct Answered {
     pub answer: Box<[u8]>,
     /// The time from the one to the other.
     pub took: Duration,
+    /// Where the loss of its line is counted.
+    counters: Arc<ZoneCounters>,
 }
 
 impl Answered {
+    /// Its line could not be written. To be said by the thread that holds the [`Source`].
+    pub fn is_lost(&self) {
+        self.counters.log_unwritten.bump();
+    }
+
     /// The rule that holds.
     pub fn rule(&self) -> Option<&Rule> {
         self.log.rules.get(self.rule)
@@ -179,14 +186,21 @@ impl Log {
     }
 
     /// Logs an answer that was sent, if a rule is for its name. What is lost is counted.
-    pub fn answered(self: &Arc<Self>, asked: Asked, answer: &[u8], took: Duration, counters: &ZoneCounters) {
+    pub fn answered(
+        self: &Arc<Self>,
+        asked: Asked,
+        answer: &[u8],
+        took: Duration,
+        counters: &Arc<ZoneCounters>,
+    ) {
         let question = answer.get(header::LEN..).map(Question::read);
         let Some(Ok(question)) = question else { return };
         let mut lower = [0; MAX];
         let Some(lower) = lower.get_mut(..question.name().len()) else { return };
         name::lower_into(question.name(), lower);
         let Some(rule) = self.rules.iter().position(|rule| rule.names.hold(lower)) else { return };
-        let answered = Answered { log: Arc::clone(self), rule, asked, answer: answer.into(), took };
+        let (log, its_counters) = (Arc::clone(self), Arc::clone(counters));
+        let answered = Answered { log, rule, asked, answer: answer.into(), took, counters: its_counters };
         if !self.sink.put(answered) {
             counters.log_lost.bump();
         }
@@ -224,7 +238,7 @@ mod tests {
         let (sink, source) = queue();
         let rules = vec![rule(&["b.test"], &[Class::All]), rule(&["a.test", "."], &[Class::Error])];
         let log = Arc::new(Log::new(rules, sink.clone()));
-        let counters = ZoneCounters::default();
+        let counters = Arc::<ZoneCounters>::default();
         log.answered(asked(), ANSWER, Duration::ZERO, &counters);
         let one = source.next(|| panic!("one waits")).unwrap();
         assert_eq!((one.rule, &*one.answer), (1, ANSWER));
@@ -241,7 +255,7 @@ mod tests {
     fn lines_beyond_the_queue_are_counted_and_never_waited_for() {
         let (sink, source) = queue();
         let log = Arc::new(Log::new(vec![rule(&["."], &[Class::All])], sink));
-        let counters = ZoneCounters::default();
+        let counters = Arc::<ZoneCounters>::default();
         for _ in 0..QUEUE.default + 3 {
             log.answered(asked(), ANSWER, Duration::ZERO, &counters);
         }

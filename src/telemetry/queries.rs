@@ -2,7 +2,8 @@
 //!
 //! A thread of its own takes what the workers leave in the [queue](crate::resolve::log), so that none of them waits
 //! for whoever reads the lines. It is started when the first zone wants a log. What is written leaves its buffer when
-//! the queue is empty, and at the end of the program.
+//! the queue is empty, and at the end of the program. A line that can not be written then, as nobody is there to read it,
+//! waits in the buffer, and lines for which there is no more room are lost, and counted.
 //!
 //! A name is escaped, so nothing out of a packet can forge a line.
 
@@ -62,16 +63,17 @@ impl Queries {
 fn write_all(source: &Source, out: impl Write) {
     let (mut out, mut line, mut broken) = (BufWriter::new(out), String::new(), false);
     let mut check = |result: io::Result<()>| {
-        if let Err(error) = result
+        if let Err(error) = &result
             && !std::mem::replace(&mut broken, true)
         {
             error!(%error, "lines of the query log cannot be written");
         }
+        result.is_ok()
     };
-    while let Some(answered) = source.next(|| check(out.flush())) {
+    while let Some(answered) = source.next(|| _ = check(out.flush())) {
         line.clear();
-        if render(&answered, &mut line) {
-            check(out.write_all(line.as_bytes()));
+        if render(&answered, &mut line) && !check(out.write_all(line.as_bytes())) {
+            answered.is_lost();
         }
     }
     check(out.flush());

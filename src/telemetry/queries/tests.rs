@@ -2,7 +2,6 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::local::Zones;
-use crate::resolve::ZoneCounters;
 use crate::resolve::log::{Asked, Format, Log, Rule};
 use crate::wire::query::Edns;
 
@@ -37,7 +36,7 @@ fn written(format: &str, classes: &[Class], asked: Asked, answers: &[Vec<u8>]) -
     let rule = Rule { names: Zones::all(), format: Format::new(format).unwrap(), classes: classes.to_vec() };
     let log = Arc::new(Log::new(vec![rule], sink));
     for answer in answers {
-        log.answered(asked, answer, Duration::from_nanos(37_990_251), &ZoneCounters::default());
+        log.answered(asked, answer, Duration::from_nanos(37_990_251), &Arc::default());
     }
     // The last sender: that is the end, too.
     drop(log);
@@ -49,6 +48,45 @@ fn written(format: &str, classes: &[Class], asked: Asked, answers: &[Vec<u8>]) -
 fn asked(protocol: Protocol, edns: Option<Edns>) -> Asked {
     let client = "[::1]:50759".parse().unwrap();
     Asked { client, local: [127, 0, 0, 2].into(), protocol, size: 41, edns }
+}
+
+/// A pipe whose reader has gone, and comes back.
+struct Pipe {
+    page: Page,
+    failures: usize,
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.failures == 0 {
+            return self.page.write(bytes);
+        }
+        self.failures -= 1;
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn each_line_is_either_written_or_counted() {
+    const LINES: usize = 2000;
+    let (sink, source) = queue();
+    let rule = Rule { names: Zones::all(), format: Format::default(), classes: vec![Class::All] };
+    let log = Arc::new(Log::new(vec![rule], sink));
+    let (answer, counters) =
+        (answer(0x8180, [1, 0, 0], &[A]), Arc::<crate::resolve::ZoneCounters>::default());
+    for _ in 0..LINES {
+        log.answered(asked(Protocol::Udp, None), &answer, Duration::from_millis(1), &counters);
+    }
+    drop(log);
+    let page = Page::default();
+    write_all(&source, Pipe { page: page.clone(), failures: 500 });
+    let text = String::from_utf8(std::mem::take(&mut page.0.lock().unwrap())).unwrap();
+    let (written, lost) = (text.lines().count(), counters.log_unwritten.get());
+    assert_eq!((written + lost as usize, counters.log_lost.get()), (LINES, 0));
+    assert!(lost >= 500 && text.lines().all(|line| line.ends_with("0.001s")), "{lost} lost");
 }
 
 #[test]

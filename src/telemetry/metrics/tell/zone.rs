@@ -20,6 +20,7 @@ pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
         concurrent_limit,
         local,
         log_lost,
+        log_unwritten,
         malformed,
         hit_latency,
         miss_latency,
@@ -65,10 +66,10 @@ pub fn zone(counters: &resolve::ZoneCounters) -> Vec<Family> {
             concurrent_limit,
         ),
         Family::counter("rule_answers", "Misses answered by the zone's own rules, without asking", local),
-        Family::counter(
+        Family::labelled(
             "query_log_lost_lines",
-            "Lines of the query log lost as its queue was full",
-            log_lost,
+            "Lines of the query log lost as nobody read them, or not fast enough",
+            [Sample::new(Value::Counter(log_lost.get() + log_unwritten.get()))],
         ),
         Family::counter("malformed_answers", "Answers of upstreams that could not be read", malformed),
         Family::histogram("hit_duration", "Time from receiving a hit's batch to its answers", hit_latency),
