@@ -120,6 +120,12 @@ def test_values_that_make_no_sense_are_refused():
     }
     for what, values in refused.items():
         assert template(values).returncode != 0, what
+    for values, namespace, word in [
+        ({"replaceAddon": True}, "dns", "--namespace kube-system"),
+        ({"replaceAddon": True, "cilium": True}, "kube-system", "delete the add-on"),
+    ]:
+        done = template(values, namespace)
+        assert done.returncode != 0 and "replaceAddon: " in done.stderr and word in done.stderr, done.stderr
     elsewhere = template({"clusterDns": {"holdAddress": True}}, namespace="dns")
     assert elsewhere.returncode != 0 and "kube-system" in elsewhere.stderr, elsewhere.stderr
 

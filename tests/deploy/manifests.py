@@ -154,6 +154,10 @@ def test_the_addon_is_replaced_by_name_and_selector():
     daemonset = one(rendered("replace-addon"), "DaemonSet")
     assert daemonset["metadata"]["name"] == "node-local-dns"
     assert daemonset["spec"]["selector"] == {"matchLabels": {"k8s-app": "node-local-dns"}}
+    # An apply over an add-on that `kubectl apply` has not made leaves the probe's host.
+    port = container("replace-addon")["livenessProbe"]["httpGet"]["port"]
+    assert f"--http=169.254.20.10:{port}" in container("replace-addon")["args"], "nobody answers the add-on's probe"
+    assert "169.254.20.10" in accepted(rendered("replace-addon")).split("http")[1]
 
 
 def test_the_operators_rules_are_those_of_prometheus():

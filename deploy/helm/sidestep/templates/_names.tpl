@@ -51,6 +51,12 @@ notrack_upstream = true
 {{- if and .Values.clusterDns.holdAddress (ne .Release.Namespace "kube-system") }}
 {{- fail "clusterDns.holdAddress: Kubernetes gives the Service's address to pods of its own namespace alone: install with --namespace kube-system" }}
 {{- end }}
+{{- if and .Values.replaceAddon (ne .Release.Namespace "kube-system") }}
+{{- fail "replaceAddon: the add-on's DaemonSet is in kube-system, and one of that name elsewhere would hold the same addresses beside it: install with --namespace kube-system" }}
+{{- end }}
+{{- if and .Values.replaceAddon .Values.cilium }}
+{{- fail "replaceAddon: the add-on's pods are on the host network, and with cilium ours are not: leave replaceAddon out, and delete the add-on once ours answers" }}
+{{- end }}
 {{- if and .Values.notrackUpstream (or .Values.cilium (has .Values.firewall (list "iptables" "none"))) }}
 {{- fail "notrackUpstream needs rules of nftables: firewall auto or nftables, not cilium" }}
 {{- end }}
