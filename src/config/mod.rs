@@ -133,10 +133,13 @@ impl Config {
 
     /// The keys that differ from the running configuration but only take effect at a restart.
     pub fn needs_restart(&self, running: &Self) -> Vec<&'static str> {
+        // The domain alone is taken over: by it, and by the zones, clients are sent elsewhere without us.
+        let node =
+            node::Settings { cluster_domain: self.node.cluster_domain.clone(), ..running.node.clone() };
         let differ = [
             ("listen.addresses", self.listen.addresses != running.listen.addresses),
             ("listen.workers", self.listen.workers != running.listen.workers),
-            ("node", self.node != running.node),
+            ("node", self.node != node),
             ("cache.size", self.cache.size != running.cache.size),
             ("http.serve", self.http != running.http),
             ("log.format", self.log.format != running.log.format),

@@ -52,8 +52,6 @@ pub struct Keeper {
     /// Our addresses with the port of DNS.
     addresses: Vec<SocketAddr>,
     mark: Option<u32>,
-    /// The cluster's domain, in wire format.
-    cluster: Box<[u8]>,
 }
 
 impl Keeper {
@@ -80,7 +78,6 @@ impl Keeper {
             outlive,
             mark: has_rules.then_some(PROBE_MARK),
             settings: settings.clone(),
-            cluster: cluster_name(&settings.cluster_domain),
             listener: listening.iter().position(|address| ours(&address)).unwrap_or_default(),
             addresses: listening.iter().filter(ours).copied().collect(),
         })
@@ -189,7 +186,9 @@ impl Keeper {
         if !self.settings.fail_open || self.mark.is_none() {
             return false;
         }
-        let asked = supervisor.published.load().asked_for(self.listener, &self.cluster);
+        // As it is now: a reload may have named another domain.
+        let cluster = cluster_name(&supervisor.config.borrow().node.cluster_domain);
+        let asked = supervisor.published.load().asked_for(self.listener, &cluster);
         let fallback = fallbacks.of(&asked, &self.addresses, self.settings.notrack_upstream).await;
         let take = move |node: &mut Node| {
             let is_news = node.fall_back_to(fallback);

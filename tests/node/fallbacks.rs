@@ -91,6 +91,14 @@ fn the_outside_is_nobody_to_fall_back_to() {
     write(&world, "nftables", "cluster.local", &upstreams);
     wait(&program, UP);
     assert!(!program.log().contains("clients go to 10.2.0.3:53\n"), "{}", program.log());
+    // Nor is it where the cluster's name has changed, and nobody has misspelt it.
+    write(&world, "nftables", "k8s.example", &upstreams);
+    wait(&program, NOBODY);
+    let file = world.directory.path().join("sidestep.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("[node]\n", "[node]\ncluster_domain = \"k8s.example\"\n", 1)).unwrap();
+    wait(&program, UP);
+    assert!(!program.log().contains("next start"), "{}", program.log());
 }
 
 #[test]
