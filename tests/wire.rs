@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 
 use proptest::prelude::*;
 use sidestep::cache::entry::{self, Entry};
@@ -229,10 +230,10 @@ fn waiter(id: u16) -> Waiter {
     }
 }
 
-fn key(cache: &Cache, text: &str) -> Key {
+fn key(cache: &Cache, text: &str) -> Rc<Key> {
     let mut key = Key::of_name(&name(text));
     key.complete(cache.seed(), 0, 1, 1, false, false);
-    key
+    Rc::new(key)
 }
 
 #[test]

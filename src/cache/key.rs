@@ -11,7 +11,7 @@
 //! entries of a zone whose upstreams changed are not found again. The question stands as it does in a message, so that
 //! an entry proves by its own that it is the one that is looked for.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use crate::wire::name;
 
@@ -93,16 +93,27 @@ impl Key {
     }
 }
 
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(Key::hash(self));
+    }
+}
+
 /// Takes a hash for what it is: keys bring their own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Prehashed(u64);
 
 impl Hasher for Prehashed {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(eight) = bytes.first_chunk() {
-            self.0 = u64::from_ne_bytes(*eight);
-        }
-    }
+    /// Nobody brings anything but a hash.
+    fn write(&mut self, _: &[u8]) {}
 
     fn write_u64(&mut self, hash: u64) {
         self.0 = hash;

@@ -347,7 +347,7 @@ fn miss(query: &Query<'_>, key: Key, route: &Rc<Route>, stale: Option<Entry>) ->
         dnssec_ok: dnssec_ok(query),
         checking_disabled: checking_disabled(query),
     };
-    Miss { key, ask, route: Rc::clone(route), stale }
+    Miss { key: Rc::new(key), ask, route: Rc::clone(route), stale }
 }
 
 fn hand_on(

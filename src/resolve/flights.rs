@@ -4,7 +4,9 @@
 //! join. Both numbers are bounded, so that a flood of misses costs bounded memory.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
+use crate::cache::key::Prehashed;
 use crate::cache::{Entry, Key};
 use crate::clock::Now;
 
@@ -13,7 +15,7 @@ use super::Waiter;
 /// The flights of one worker.
 #[derive(Default)]
 pub struct Flights {
-    by_key: HashMap<Box<[u8]>, Flight>,
+    by_key: HashMap<Rc<Key>, Flight, Prehashed>,
     prefetches: usize,
 }
 
@@ -51,9 +53,16 @@ pub enum Opened {
 
 impl Flights {
     /// Seats a waiter.
-    pub fn join(&mut self, key: &Key, waiter: Waiter, flights: usize, waiters: usize, now: Now) -> Joined {
+    pub fn join(
+        &mut self,
+        key: &Rc<Key>,
+        waiter: Waiter,
+        flights: usize,
+        waiters: usize,
+        now: Now,
+    ) -> Joined {
         let under_way = self.by_key.len();
-        match self.by_key.get_mut(key.bytes()) {
+        match self.by_key.get_mut(key) {
             Some(Flight { overdue: Some(entry), .. }) if entry.is_usable(now) => {
                 Joined::Overdue(waiter, entry.clone())
             }
@@ -65,15 +74,15 @@ impl Flights {
             None if under_way >= flights => Joined::NoFlight(waiter),
             None => {
                 let flight = Flight { waiters: vec![waiter], overdue: None, prefetch: false };
-                self.by_key.insert(key.bytes().into(), flight);
+                self.by_key.insert(Rc::clone(key), flight);
                 Joined::First
             }
         }
     }
 
     /// Opens a flight that nobody waits for.
-    pub fn open_prefetch(&mut self, key: &Key, prefetches: usize, flights: usize) -> Opened {
-        if self.by_key.contains_key(key.bytes()) {
+    pub fn open_prefetch(&mut self, key: &Rc<Key>, prefetches: usize, flights: usize) -> Opened {
+        if self.by_key.contains_key(key) {
             return Opened::UnderWay;
         }
         if self.prefetches >= prefetches || self.by_key.len() >= flights {
@@ -81,21 +90,21 @@ impl Flights {
         }
         self.prefetches += 1;
         let flight = Flight { waiters: Vec::new(), overdue: None, prefetch: true };
-        self.by_key.insert(key.bytes().into(), flight);
+        self.by_key.insert(Rc::clone(key), flight);
         Opened::New
     }
 
     /// The fresh answer is overdue: who waits is to get `stale` now, and so is who comes later.
-    pub fn overdue(&mut self, key: &Key, stale: &Entry) -> Vec<Waiter> {
-        self.by_key.get_mut(key.bytes()).map_or_else(Vec::new, |flight| {
+    pub fn overdue(&mut self, key: &Rc<Key>, stale: &Entry) -> Vec<Waiter> {
+        self.by_key.get_mut(key).map_or_else(Vec::new, |flight| {
             flight.overdue = Some(stale.clone());
             std::mem::take(&mut flight.waiters)
         })
     }
 
     /// The flight is over: who still waits is to be answered.
-    pub fn land(&mut self, key: &Key) -> Vec<Waiter> {
-        self.by_key.remove(key.bytes()).map_or_else(Vec::new, |flight| {
+    pub fn land(&mut self, key: &Rc<Key>) -> Vec<Waiter> {
+        self.by_key.remove(key).map_or_else(Vec::new, |flight| {
             self.prefetches -= usize::from(flight.prefetch);
             flight.waiters
         })

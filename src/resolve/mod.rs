@@ -155,7 +155,7 @@ pub struct Resolver {
 /// A question that the cache could not answer, or whose answer is to be refreshed.
 pub struct Miss {
     /// What the answer is kept under.
-    pub key: Key,
+    pub key: Rc<Key>,
     /// What is asked.
     pub ask: Ask,
     /// The zone it belongs to.
@@ -267,18 +267,16 @@ impl Resolver {
         let start = Instant::now();
         let routes = Rc::clone(&self.routes.borrow());
         let exchange = miss.route.find_out(&miss.ask, start + deadline, &routes);
+        tokio::pin!(exchange); // before the branches: each would have room for one of its own
         let found = match &miss.stale {
             None => exchange.await,
-            Some(stale) => {
-                tokio::pin!(exchange);
-                match tokio::time::timeout_at(start + stale_after, &mut exchange).await {
-                    Ok(found) => found,
-                    Err(_) => {
-                        self.serve_stale(&miss, stale, Now::read());
-                        exchange.await
-                    }
+            Some(stale) => match tokio::time::timeout_at(start + stale_after, &mut exchange).await {
+                Ok(found) => found,
+                Err(_) => {
+                    self.serve_stale(&miss, stale, Now::read());
+                    exchange.await
                 }
-            }
+            },
         };
         let outcome = &found.outcome;
         debug!(

@@ -86,7 +86,8 @@ impl Route {
         match self.local.as_ref().map(|local| local.begin(ask)) {
             None => self.ask(ask, way.deadline).await,
             Some(Begin::Answer(answer)) => Found { outcome: Ok(answer), asked: false, own_asked: false },
-            Some(Begin::Ask(pending)) => self.pursue(way, pending).await,
+            // In a box, so that questions without rules have no room for it.
+            Some(Begin::Ask(pending)) => Box::pin(self.pursue(way, pending)).await,
         }
     }
 

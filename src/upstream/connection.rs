@@ -7,7 +7,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
@@ -438,10 +440,13 @@ pub struct Pending {
     receiver: oneshot::Receiver<Reply>,
 }
 
-impl Pending {
-    /// Waits for the reply.
-    pub async fn reply(mut self) -> Reply {
-        (&mut self.receiver).await.unwrap_or(Err(Lost::Died { sent: true }))
+/// Comes with the reply.
+impl Future for Pending {
+    type Output = Reply;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+        let received = Pin::new(&mut self.receiver).poll(context);
+        received.map(|reply| reply.unwrap_or(Err(Lost::Died { sent: true })))
     }
 }
 

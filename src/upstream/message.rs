@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Ask, Transport};
 use crate::wire::query::Question;
-use crate::wire::records;
+use crate::wire::{name, records};
 
 /// The length of the header (RFC 1035 section 4.1.1).
 pub const HEADER: usize = 12;
@@ -43,12 +43,14 @@ pub struct Query {
 impl Query {
     /// The query that asks for `ask`.
     pub fn new(ask: &Ask) -> Self {
-        let mut question = Vec::with_capacity(ask.name.len() + 4);
-        question.extend_from_slice(&ask.name);
-        question.extend_from_slice(&ask.rtype.to_be_bytes());
-        question.extend_from_slice(&ask.class.to_be_bytes());
+        // Put together on the stack: into one allocation. A longer name than may be is no name.
+        let mut question = [0; name::MAX + 4];
+        let end = ask.name.len().min(name::MAX);
+        question[..end].copy_from_slice(&ask.name[..end]);
+        question[end..end + 2].copy_from_slice(&ask.rtype.to_be_bytes());
+        question[end + 2..end + 4].copy_from_slice(&ask.class.to_be_bytes());
         Self {
-            question: question.into(),
+            question: question[..end + 4].into(),
             dnssec_ok: ask.dnssec_ok,
             checking_disabled: ask.checking_disabled,
             edns: true,

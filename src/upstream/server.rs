@@ -4,14 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::spawn_local;
 
 use super::asking::Terms;
-use super::connection::{Connection, Lost, Reply};
+use super::connection::{Connection, Lost, Pending, Reply};
 use super::message::{self, Query};
-use super::standing::Standing;
+use super::standing::{Outstanding, Standing};
 use super::{Member, Settings, Transport, datagram};
 
 /// Connections opened before any is held up: one busy, one free.
@@ -33,15 +34,37 @@ pub struct Upstream {
 /// A try that has begun.
 pub struct Begun {
     /// Comes with the reply.
-    pub reply: Pin<Box<dyn Future<Output = Reply>>>,
+    pub reply: Expected,
     /// Over TCP, the connection and the query's place on it.
     pub place: Option<(Rc<Connection>, u64)>,
+}
+
+/// A reply that is expected. The usual one, over TCP, takes no allocation of its own.
+pub enum Expected {
+    /// Over a connection; the try lasts as long.
+    Stream(Pending, Outstanding),
+    /// By a datagram, and whatever follows it.
+    Datagram(Pin<Box<dyn Future<Output = Reply>>>),
+    /// Lost before it began.
+    Lost(Lost),
+}
+
+impl Future for Expected {
+    type Output = Reply;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+        match self.get_mut() {
+            Self::Stream(pending, _) => Pin::new(pending).poll(context),
+            Self::Datagram(reply) => reply.as_mut().poll(context),
+            Self::Lost(lost) => Poll::Ready(Err(*lost)),
+        }
+    }
 }
 
 impl Begun {
     /// It could not begin: a limit of ours is reached.
     fn limited() -> Self {
-        Self { reply: Box::pin(async { Err(Lost::Limit) }), place: None }
+        Self { reply: Expected::Lost(Lost::Limit), place: None }
     }
 }
 
@@ -80,11 +103,7 @@ impl Upstream {
         let outstanding = self.standing.asking();
         let pending = connection.send(query);
         let place = Some((connection, pending.place));
-        let reply = async move {
-            let _outstanding = outstanding;
-            pending.reply().await
-        };
-        Begun { reply: Box::pin(reply), place }
+        Begun { reply: Expected::Stream(pending, outstanding), place }
     }
 
     fn ask_udp(self: &Rc<Self>, query: &Query) -> Begun {
@@ -101,14 +120,14 @@ impl Upstream {
             drop(datagram);
             if message::is_truncated(&reply) { Ok(upstream.whole(&query, reply).await) } else { Ok(reply) }
         };
-        Begun { reply: Box::pin(reply), place: None }
+        Begun { reply: Expected::Datagram(Box::pin(reply)), place: None }
     }
 
     /// The whole of a truncated answer, over TCP. If that fails, the truncated answer is what there is.
     async fn whole(&self, query: &Query, truncated: Vec<u8>) -> Vec<u8> {
         self.standing.counters.truncated.bump();
         let Some(connection) = self.connection(&[]) else { return truncated };
-        connection.send(query).reply().await.unwrap_or(truncated)
+        connection.send(query).await.unwrap_or(truncated)
     }
 
     /// Whether a query can be put where nothing holds it up, and not on a connection in `avoid`.

@@ -2,18 +2,19 @@
 //!
 //! [`Group::ask`](super::Group::ask) waits; here is decided what to do with what came, or did not come.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use super::connection::{Connection, Lost, Reply};
 use super::group::Inner;
 use super::message::{self, FORMERR, Query};
 use super::rtt::PATIENCE_MIN;
-use super::server::Upstream;
+use super::server::{Expected, Upstream};
 use super::{Ask, Failure, TRIES, Transport};
 
 /// Deaths of a connection under one query, after which it is not sent again.
@@ -28,8 +29,6 @@ pub struct Way<'a> {
     /// Members in the order in which they are asked.
     order: Vec<Stop<'a>>,
     tries: Vec<Try>,
-    /// The tries that are open, with their index in `tries`.
-    pub open: FuturesUnordered<OpenTry>,
     /// The best of the replies that say nothing.
     best: Option<Vec<u8>>,
     deaths: usize,
@@ -41,8 +40,6 @@ pub struct Way<'a> {
     timed_out: bool,
     limited: bool,
 }
-
-type OpenTry = Pin<Box<dyn Future<Output = (usize, Reply)>>>;
 
 /// A server on the way.
 pub struct Stop<'a> {
@@ -84,6 +81,8 @@ struct Try {
     /// It is one more of a query that was stuck, and does not count against [`TRIES`].
     rescue: bool,
     place: Option<(Rc<Connection>, u64)>,
+    /// While it is open.
+    reply: Option<Expected>,
 }
 
 impl<'a> Way<'a> {
@@ -97,7 +96,6 @@ impl<'a> Way<'a> {
             query: Query::new(ask),
             order,
             tries: Vec::with_capacity(1),
-            open: FuturesUnordered::new(),
             best: None,
             deaths: 0,
             unsent: 0,
@@ -150,7 +148,6 @@ impl<'a> Way<'a> {
         let patience = (patience * doubled).min(max);
         let begun = at.upstream.ask(&query, &avoid);
         let began = Instant::now();
-        let (index, reply) = (self.tries.len(), begun.reply);
         self.tries.push(Try {
             stop,
             began,
@@ -158,8 +155,28 @@ impl<'a> Way<'a> {
             edns: query.has_edns(),
             rescue: false,
             place: begun.place,
+            reply: Some(begun.reply),
         });
-        self.open.push(Box::pin(async move { (index, reply.await) }));
+    }
+
+    /// Waits for what comes first of the tries that are open: which it is, and the reply.
+    pub async fn first(&mut self) -> (usize, Reply) {
+        poll_fn(|context| {
+            for (index, open) in self.tries.iter_mut().enumerate() {
+                let Some(reply) = &mut open.reply else { continue };
+                if let Poll::Ready(came) = Pin::new(reply).poll(context) {
+                    open.reply = None;
+                    return Poll::Ready((index, came));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Tries that are open.
+    pub fn open(&self) -> usize {
+        self.tries.iter().filter(|t| t.reply.is_some()).count()
     }
 
     /// The connections that carry the query already.
@@ -251,7 +268,7 @@ impl<'a> Way<'a> {
     /// Whether nothing better can be expected: no try is open, or only such whose time is over and there
     /// is something to give.
     pub fn is_over(&self) -> bool {
-        self.open.is_empty() || (self.best.is_some() && !self.is_waiting())
+        self.open() == 0 || (self.best.is_some() && !self.is_waiting())
     }
 
     /// The try at `index` was not answered in time; it stays open.
