@@ -159,11 +159,11 @@ fn a_file_that_cannot_be_read_is_tried_again_and_its_entries_stay() {
 fn a_reload_waits_for_a_file_that_is_new() {
     let (upstream, directory) = (Scripted::good(), tempfile::tempdir().unwrap());
     let file = directory.path().join("hosts");
-    fs::write(&file, list(20_000, "www.z0.zone", 7)).unwrap();
+    fs::write(&file, list(20_000, "new.z0.zone", 7)).unwrap();
     let program = Program::start(&config(&upstream, "", ""));
     program.rewrite(&zones(&upstream, &file, 1));
     wait_for("the entries", || {
-        let (code, last) = heard(&program, "www.z0.zone");
+        let (code, last) = heard(&program, "n9.new.z0.zone");
         assert_eq!(code, 0, "nobody hears of the time in between");
         last == Some(7)
     });
