@@ -123,6 +123,10 @@ pub fn same(message: &[u8], a: usize, b: usize) -> bool {
 
 /// Whether the name `suffix` is `name` or stands above it. Both in wire format, lower case, uncompressed.
 pub fn within(name: &[u8], suffix: &[u8]) -> bool {
+    // The root is above all names.
+    if suffix == [0] {
+        return true;
+    }
     let Some(start) = name.len().checked_sub(suffix.len()) else { return false };
     if &name[start..] != suffix {
         return false;
