@@ -630,6 +630,74 @@ mod near {
     }
 
     #[test]
+    fn what_was_used_of_an_answer_does_not_count_for_the_next_one() {
+        for (gap, wanted) in [(None, false), (Some(Duration::from_secs(60)), true)] {
+            let rules = Rules { prefetch: Prefetch { hits: 3, gap, percent: 90 }, ..rules() };
+            let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules);
+            let mut near = Near::new(&cache);
+            for _ in 0..3 {
+                near.look(&cache, &key, &rules, at(1));
+            }
+            cache.store(&key, entry_by(&reply(&q(1), &[a(100, 2)]), &rules), &rules);
+            let found = near.look(&cache, &key, &rules, at(20));
+            let Found::Far(Look::Fresh { refresh, .. }) = found else { panic!("{found:?}") };
+            assert_eq!(refresh, wanted, "{gap:?}");
+        }
+    }
+
+    #[test]
+    fn uses_here_that_are_too_far_from_the_next_do_not_count_together() {
+        let prefetch = Prefetch { hits: 4, gap: Some(Duration::from_secs(10)), percent: 50 };
+        let rules = Rules { prefetch, ..rules() };
+        let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules);
+        let mut near = Near::new(&cache);
+        for _ in 0..4 {
+            near.look(&cache, &key, &rules, at(20));
+        }
+        let found = near.look(&cache, &key, &rules, at(50));
+        assert!(matches!(found, Found::Far(Look::Fresh { refresh: false, .. })), "{found:?}");
+        // And those that are near enough do, although the store hears of them only now and then.
+        let rules =
+            Rules { prefetch: Prefetch { gap: Some(Duration::from_secs(1)), ..rules.prefetch }, ..rules };
+        let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules);
+        let mut near = Near::new(&cache);
+        let look = |ms: u64| {
+            let found = near.look(&cache, &key, &rules, Now::from_millis(1_000_000 + ms));
+            matches!(found, Found::Far(Look::Fresh { refresh: true, .. }))
+        };
+        assert_eq!([47_990, 48_980, 49_900, 50_800].map(look), [false, false, false, true]);
+    }
+
+    #[test]
+    fn who_cannot_be_served_from_here_takes_nobodys_place() {
+        let cache = Cache::new(1 << 20);
+        let answer = |owner: &str, ttl| entry(&reply(&question(owner, 1), &[a(ttl, 1)]));
+        let mut near = Near::new(&cache);
+        let keys: Vec<_> = (0..256).map(|i| format!("n{i}.example")).collect();
+        for owner in &keys {
+            cache.store(&key(&cache, owner), answer(owner, 100), &rules());
+        }
+        // All places are taken, and those who have one keep it.
+        let at_hand = |near: &mut Near| {
+            let looks = keys
+                .iter()
+                .map(|owner| turn(&near.look(&cache, &key(&cache, owner), &rules(), at(1))).is_some());
+            looks.filter(|found| *found).count()
+        };
+        at_hand(&mut near);
+        at_hand(&mut near);
+        let before = at_hand(&mut near);
+        for i in 0..256 {
+            let owner = format!("old{i}.example");
+            // Its last tenth has begun.
+            let old = Entry::from_reply(&reply(&question(&owner, 1), &[a(1, 1)]), &rules(), at(0)).unwrap();
+            cache.store(&key(&cache, &owner), old, &rules());
+            near.look(&cache, &key(&cache, &owner), &rules(), Now::from_millis(1_000_950));
+        }
+        assert!(before > 0 && at_hand(&mut near) >= before);
+    }
+
+    #[test]
     fn what_is_in_use_here_is_in_use_in_the_store() {
         let cache = Cache::new(1 << 20);
         let answer = |owner: &str| entry(&reply(&question(owner, 1), &[a(3600, 1)]));

@@ -75,6 +75,14 @@ impl Place {
         now < self.until && self.version == store.version(key) && self.uses < u16::MAX
     }
 
+    /// The uses that the store does not know of. Those of an answer that was replaced count for the next one only
+    /// where a gap is all that ends the count.
+    fn take_uses(&mut self, store: &Cache, key: &Key, rules: &Rules) -> u16 {
+        let uses = std::mem::take(&mut self.uses);
+        let replaced = self.version != store.version(key);
+        if replaced && rules.prefetch.gap.is_none() { 0 } else { uses }
+    }
+
     fn serve(&mut self) -> Found<'_> {
         self.uses += 1;
         let turn = self.turn.wrapping_add(self.uses.into());
@@ -106,14 +114,17 @@ impl Near {
             if self.sets[set][way].serves(store, key, now) {
                 return self.sets[set][way].serve();
             }
-            uses = std::mem::take(&mut self.sets[set][way].uses);
+            uses = self.sets[set][way].take_uses(store, key, rules);
         }
         let (look, version) = store.look_after(key, rules, now, uses);
         if let Look::Fresh { entry, turn, .. } = &look
             && entry.size() <= ENTRY
         {
             let until = lease(entry, rules, now);
-            self.keep(Place::new(key, entry, *turn, version, until), way);
+            // Who could not serve once takes nobody's place.
+            if now < until {
+                self.keep(Place::new(key, entry, *turn, version, until), way);
+            }
         }
         Found::Far(look)
     }

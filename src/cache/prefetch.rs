@@ -65,8 +65,11 @@ pub(super) struct Uses {
 }
 
 impl Uses {
-    /// One more after `others` that were not counted yet; says how many came before.
+    /// One more after `others` that were not counted yet; says how many came before. Those others came within a second
+    /// after the last one that was counted ([`near`](super::near)).
     pub(super) fn count(&mut self, prefetch: &Prefetch, now: Now, others: u16) -> u32 {
+        self.together = self.together.saturating_add(others);
+        self.last = self.last.saturating_add(u32::from(others > 0));
         if let Some(gap) = prefetch.gap {
             let second = now.seconds_since(Now::default());
             if u64::from(second.saturating_sub(self.last)) > gap.as_secs() {
@@ -76,7 +79,7 @@ impl Uses {
         }
         let before = self.all.wrapping_add(others);
         self.all = before.wrapping_add(1);
-        self.together = self.together.saturating_add(others).saturating_add(1);
+        self.together = self.together.saturating_add(1);
         before.into()
     }
 
