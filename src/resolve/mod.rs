@@ -311,16 +311,10 @@ impl Resolver {
                 _ => {}
             }
         }
-        let limited = matches!(outcome, Err(Failure::Limit | Failure::Busy));
-        // A limit of our own says nothing about the servers, and who was not asked has not failed.
-        if own_asked && !limited {
-            // SERVFAIL may be our own, come back in a loop: no news of an outage or its end.
-            if !outcome.as_ref().is_ok_and(|reply| code(reply) == Some(rcode::SERVFAIL)) {
-                miss.route.heard(outcome.is_ok());
-            }
-            if outcome.is_err() {
-                self.routes.borrow().snapshot.suspect(&miss.route.name);
-            }
+        let limited = is_limited(&outcome);
+        // Who was not asked has not failed.
+        if own_asked {
+            miss.route.learn(&outcome, &self.routes.borrow().snapshot);
         }
         let entry = match outcome {
             Ok(reply) => self
@@ -391,6 +385,11 @@ impl Miss {
 /// A name from the wire as people write it; unprintable bytes are escaped.
 fn shown(name: &[u8]) -> String {
     Name::read(&mut BinDecoder::new(name)).map_or_else(|_| name.escape_ascii().to_string(), |n| n.to_ascii())
+}
+
+/// Whether a limit of our own is why there is no reply: it says nothing about the servers, nor about the question.
+fn is_limited(outcome: &Result<Vec<u8>, Failure>) -> bool {
+    matches!(outcome, Err(Failure::Limit | Failure::Busy))
 }
 
 /// The response code of a message, without what an OPT record adds to it.

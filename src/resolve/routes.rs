@@ -16,12 +16,13 @@ use crate::cache;
 use crate::local::{Begin, End, Local, Pending};
 use crate::upstream::outage::Outage;
 use crate::upstream::{Ask, Failure, Group, Upstreams};
-use crate::wire::name;
+use crate::wire::{name, rcode};
 
 use super::Times;
 use super::counters::ZoneCounters;
 use super::log::Log;
 use super::zones::{Named, Next, Snapshot};
+use super::{code, is_limited};
 
 /// Zones that one client's question goes on to, by aliases. Each zone has a limit of its own for aliases that stay in it.
 const ZONES_ON_THE_WAY: usize = 8;
@@ -125,9 +126,8 @@ impl Route {
         way.left.set(left);
         // In a box, as its size would be that of itself.
         let found = Box::pin(self.find_on(way, ask)).await;
-        let limited = matches!(found.outcome, Err(Failure::Limit | Failure::Busy));
-        if found.own_asked && !limited {
-            self.heard(found.outcome.is_ok());
+        if found.own_asked {
+            self.learn(&found.outcome, &way.routes.snapshot);
         }
         found
     }
@@ -155,8 +155,24 @@ impl Route {
         outcome
     }
 
+    /// What came of asking its own servers, as far as that tells of them.
+    pub(super) fn learn(&self, outcome: &Result<Vec<u8>, Failure>, snapshot: &Snapshot) {
+        if is_limited(outcome) {
+            return;
+        }
+        // SERVFAIL may be our own, come back in a loop: no news of an outage or its end. Whoever asks us in turn may
+        // give up sooner than we do, and say so by it.
+        let failed_there = outcome.as_ref().is_ok_and(|reply| code(reply) == Some(rcode::SERVFAIL));
+        if !failed_there {
+            self.heard(outcome.is_ok());
+        }
+        if failed_there || outcome.is_err() {
+            snapshot.suspect(&self.name);
+        }
+    }
+
     /// A question was answered, or not; says so in the log where that is news.
-    pub(super) fn heard(&self, answered: bool) {
+    fn heard(&self, answered: bool) {
         if answered {
             if self.outage.ends() {
                 info!(zone = self.title, "upstreams of the zone answer again");

@@ -213,7 +213,7 @@ impl Snapshot {
         ranks.map(|rank| self.entries(rank).collect())
     }
 
-    /// A question of the zone with this name found no answer. One reason is that its servers ask us in turn.
+    /// A question of the zone with this name found no answer, or SERVFAIL. One reason is that its servers ask us in turn.
     pub(super) fn suspect(&self, zone: &[u8]) {
         self.probes.iter().filter(|probe| *probe.zone == *zone).for_each(LoopProbe::suspect);
         self.failed.notify_one();

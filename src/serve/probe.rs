@@ -31,8 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(500);
 /// See [`PAUSE`].
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// The shortest time between two looks for loops, however many questions fail.
+/// The shortest time between two looks for loops, however many questions fail. It doubles up to [`LOOK_AGAIN_MAX`] while
+/// they go on to: some names always do, and a cluster has a thousand nodes.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// See [`LOOK_AGAIN`].
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(80);
 /// How often it is looked whether a server that was left out still loops.
 const SECOND_CHANCE: Duration = Duration::from_secs(10);
 /// Questions that it has to answer in a row by then: it may ask us and others in turns.
@@ -83,6 +86,7 @@ async fn wait_for(upstreams: &Upstreams, snapshot: &Snapshot, zone: &Zone, super
 
 /// Asks at once, and again whenever questions have found no answer.
 async fn look_for_loops(upstreams: &Upstreams, supervisor: &Rc<Supervisor>) {
+    let mut pause = LOOK_AGAIN;
     loop {
         let snapshot = supervisor.published.load_full();
         let probes: Vec<&LoopProbe> =
@@ -93,8 +97,10 @@ async fn look_for_loops(upstreams: &Upstreams, supervisor: &Rc<Supervisor>) {
         }))
         .await;
         leave_out(probes.into_iter().filter(|probe| probe.has_come_back()), &snapshot, supervisor);
-        sleep(LOOK_AGAIN).await;
+        sleep(pause).await;
+        let over = Instant::now();
         snapshot.failed.notified().await;
+        pause = if over.elapsed() < pause { (pause * 2).min(LOOK_AGAIN_MAX) } else { LOOK_AGAIN };
     }
 }
 

@@ -1,7 +1,7 @@
 //! Servers that come to ask us in turn while we run, or for some names only.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ struct Forwarder {
     address: SocketAddr,
     /// Names that end with this are asked elsewhere (wire format, lower case); `None`: no names are.
     forwards: Arc<Mutex<Option<&'static [u8]>>>,
+    /// Milliseconds that it waits for others, before it says SERVFAIL.
+    patience: Arc<AtomicU64>,
     ends: Arc<AtomicBool>,
 }
 
@@ -28,6 +30,8 @@ impl Forwarder {
         let address = socket.local_addr().unwrap();
         let (forwards, ends) = (Arc::<Mutex<Option<&'static [u8]>>>::default(), Arc::<AtomicBool>::default());
         let (wanted, over) = (Arc::clone(&forwards), Arc::clone(&ends));
+        let patience = Arc::new(AtomicU64::new(5000));
+        let waits = Arc::clone(&patience);
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while !over.load(Relaxed) {
@@ -35,13 +39,14 @@ impl Forwarder {
                 let query = buffer[..length].to_vec();
                 if wanted.lock().unwrap().is_some_and(|end| question_name(&query).ends_with(end)) {
                     let socket = socket.try_clone().unwrap();
-                    thread::spawn(move || forward(&socket, client, &query, upstream));
+                    let patience = Duration::from_millis(waits.load(Relaxed));
+                    thread::spawn(move || forward(&socket, client, &query, upstream, patience));
                 } else {
                     socket.send_to(&answer(&query), client).unwrap();
                 }
             }
         });
-        Self { address, forwards, ends }
+        Self { address, forwards, patience, ends }
     }
 
     fn forward(&self, names: Option<&'static [u8]>) {
@@ -70,14 +75,21 @@ fn answer(query: &[u8]) -> Vec<u8> {
     [&header[..], question, if is_a { &record } else { &[] }].concat()
 }
 
-fn forward(socket: &UdpSocket, client: SocketAddr, query: &[u8], upstream: SocketAddr) {
+fn forward(socket: &UdpSocket, client: SocketAddr, query: &[u8], upstream: SocketAddr, patience: Duration) {
     let ours = UdpSocket::bind("127.0.0.1:0").unwrap();
-    ours.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    ours.set_read_timeout(Some(patience)).unwrap();
     ours.send_to(query, upstream).unwrap();
     let mut buffer = [0; 4096];
-    if let Ok(length) = ours.recv(&mut buffer) {
-        socket.send_to(&buffer[..length], client).unwrap();
-    }
+    let reply = match ours.recv(&mut buffer) {
+        Ok(length) => buffer[..length].to_vec(),
+        Err(_) => {
+            let mut failure = answer(query);
+            failure.truncate(12 + question_name(query).len() + 4);
+            (failure[3], failure[7]) = (2, 0);
+            failure
+        }
+    };
+    socket.send_to(&reply, client).unwrap();
 }
 
 /// A program that asks a forwarder for all names, and of which the forwarder knows.
@@ -132,6 +144,18 @@ fn a_loop_that_begins_later_is_found_and_one_that_ends_is_forgotten() {
     wait_for("it is asked again", || ask("third.test") == 0);
     wait_for("ready", || program.get("/ready").0 == 200);
     assert_eq!(program.logged("is left out"), 1);
+}
+
+#[test]
+fn a_loop_is_found_when_the_server_gives_up_before_we_do() {
+    let (forwarder, config) = pair(&["."]);
+    // As CoreDNS does after two seconds.
+    forwarder.patience.store(500, Relaxed);
+    let program = Program::start(&config);
+    assert_eq!(rcode(&program.udp().ask(&query(1, "kept.test", 1))), 0);
+    forwarder.forward(Some(b"\0"));
+    assert_eq!(rcode(&program.udp().ask(&query(1, "first.test", 1))), 2);
+    soon(&program, "sends our own questions back to us and is left out");
 }
 
 #[test]
