@@ -205,6 +205,8 @@ struct Followed {
     /// It ends when nobody else has it.
     file: Weak<HostsFile>,
     seen: Seen,
+    /// What it looked like last, and since when: its times may be those of another machine, whose clock is ahead.
+    looks: (Seen, Instant),
     /// What was told last of why it cannot be read.
     complaint: String,
     /// When it is looked at next.
@@ -213,7 +215,13 @@ struct Followed {
 
 impl Followed {
     fn new(file: &Arc<HostsFile>) -> Self {
-        Self { file: Arc::downgrade(file), seen: Seen::Unsure, complaint: String::new(), next: None }
+        Self {
+            file: Arc::downgrade(file),
+            seen: Seen::Unsure,
+            looks: (Seen::Unsure, Instant::now()),
+            complaint: String::new(),
+            next: None,
+        }
     }
 
     /// Reads the file if it is not as it was.
@@ -230,12 +238,16 @@ impl Followed {
 
     /// Reads what looks so; says when to look again, where that is not when it usually is.
     fn read(&mut self, file: &HostsFile, now: Seen) -> Option<Duration> {
+        if self.looks.0 != now {
+            self.looks = (now, Instant::now());
+        }
+        let age = age(now).max(self.looks.1.elapsed());
         let table = match now {
             Seen::Gone => Ok(Table::default()),
             _ => Table::read(&file.path),
         };
-        let (table, age) = match table {
-            Ok(table) => (table, age(now)),
+        let table = match table {
+            Ok(table) => table,
             Err(error) => return self.complain(file, &error),
         };
         let before = file.shelf.load_full();
@@ -302,4 +314,35 @@ fn age(seen: Seen) -> Duration {
     let since = Duration::new(seconds.try_into().unwrap_or(0), nanos.try_into().unwrap_or(0));
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     now.saturating_sub(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_not_changed_since_we_look_is_believed_whatever_its_clock_says() {
+        let path = std::env::temp_dir().join(format!("sidestep-hosts-ahead-{}", std::process::id()));
+        fs::write(&path, "192.0.2.1 a.test\n").unwrap();
+        let shelf = Arc::<Shelf>::default();
+        let file = Arc::new(HostsFile {
+            path: path.clone(),
+            reload: Duration::from_secs(5),
+            shelf: Arc::clone(&shelf),
+        });
+        let entries = || shelf.load().as_ref().map_or(0, |table| table.entries());
+        let mut followed = Followed::new(&file);
+        followed.look();
+        assert_eq!(entries(), 1);
+        fs::write(&path, "").unwrap();
+        // As a server says that is an hour ahead of us.
+        let ahead = (SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() + 3600) as i64;
+        let empty = Seen::As((0, 0, 0, [ahead, 0, ahead, 0]));
+        assert_eq!(followed.read(&file, empty), Some(BEING_WRITTEN));
+        assert_eq!(entries(), 1, "it may be being written");
+        followed.looks.1 -= BEING_WRITTEN;
+        followed.read(&file, empty);
+        assert_eq!(entries(), 0, "it is empty");
+        fs::remove_file(path).unwrap();
+    }
 }
