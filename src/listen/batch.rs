@@ -438,6 +438,35 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_left_behind_however_many_come() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut batch = Batch::new(32);
+        for count in [1, 7, 8, 9, 15, 16, 32, 33, 100, 1, 1, 1, 8, 64, 3, 96, 0, 8] {
+            for _ in 0..count {
+                client.send_to(b"one", server.local_addr().unwrap()).unwrap();
+            }
+            let mut came = 0;
+            loop {
+                match batch.receive(server.as_fd()) {
+                    Ok((n, more)) => {
+                        came += n;
+                        assert!(n <= 32 && (batch.wanted >= LEAST && batch.wanted <= 32));
+                        if !more {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                        break;
+                    }
+                }
+            }
+            assert_eq!(came, count, "the socket is empty when that is said");
+        }
+    }
+
+    #[test]
     fn a_query_longer_than_its_slot_is_cut() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
