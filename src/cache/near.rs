@@ -4,10 +4,11 @@
 //! A place holds an entry of the [store](Cache) for a second at most. Then the next look-up goes to the store again, which
 //! so learns that the entry is in use, and how often: recency, uses and prefetching work as if each use had gone there,
 //! late by that second. An entry that was replaced in the store is not served from here any more, whoever replaced it
-//! ([`Cache`] counts replacements); one that had to make room may be, until its second is over.
+//! ([`Cache`] counts replacements); one that had to make room may be, until its second is over, also when another has come
+//! since.
 //!
 //! Copies are counted references, so a place costs no memory of its own but for entries that the store has let go. These
-//! are bounded by [`ENTRY`] times the number of places, a seventh of the store's size.
+//! are bounded by [`ENTRY`] times the number of places: a seventh of the store's size for each worker, 4.5 MiB at most.
 
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ impl Near {
     /// Nothing yet, for a store of this size.
     pub fn new(store: &Cache) -> Self {
         let places = (store.size() / STORE).clamp(WAYS as u64, PLACES) as usize;
-        Self { sets: Vec::new(), wanted: (places / WAYS).next_power_of_two() }
+        Self { sets: Vec::new(), wanted: 1 << (places / WAYS).ilog2() }
     }
 
     /// What is known about a question of a zone with these rules. Counts as a use.
