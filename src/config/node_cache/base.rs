@@ -13,6 +13,9 @@ const CLUSTER_DNS: &str = "__PILLAR__CLUSTER__DNS__";
 /// What stands for the servers that other names are asked of.
 const UPSTREAM_SERVERS: &str = "__PILLAR__UPSTREAM__SERVERS__";
 
+/// The first line of what we fill in, by which we know it again: it is for people, and never a source.
+const FILLED: &str = "# Filled in from the base file; changes here have no effect.";
+
 /// A base file.
 pub(super) struct Base {
     pub path: PathBuf,
@@ -27,12 +30,25 @@ impl Base {
             let text = read(&path).map_err(Problem::of_config_map)?;
             return Ok(Some(Self { path, text }));
         }
-        if options.corefile.exists() {
-            return Ok(None);
-        }
-        let what = format!("there is no such base file, nor a Corefile at {}", options.corefile.display());
+        let corefile = options.corefile.display();
+        let what = match read(&options.corefile) {
+            // What is wrong with it is told by whoever reads it as it is.
+            Err(_) if options.corefile.exists() => return Ok(None),
+            Err(_) => format!("there is no such base file, nor a Corefile at {corefile}"),
+            Ok(text) if text.starts_with(FILLED) => {
+                format!(
+                    "there is no such base file, and {corefile} is only what an earlier one was filled in to"
+                )
+            }
+            Ok(_) => return Ok(None),
+        };
         let hint = "mount the ConfigMap there (its key Corefile as Corefile.base), or name the file: -basecorefile, -conf";
         Err(Problem::new(path.display(), Wrong::new(what, hint)).of_config_map())
+    }
+
+    /// What is written for people to look at.
+    pub fn for_people(filled: &str) -> String {
+        format!("{FILLED}\n{filled}")
     }
 
     /// The address of the upstream Service, by the environment, as Kubernetes sets it. `None`: nobody needs it.
@@ -144,6 +160,26 @@ mod tests {
         for text in ["", ". {\n}\n", "# __PILLAR__CLUSTER__DNS__\n"] {
             assert_eq!(cluster_dns(text, None), Ok(None), "{text}");
         }
+    }
+
+    #[test]
+    fn what_we_have_filled_in_is_no_corefile_to_read_as_it_is() {
+        let folder = std::env::temp_dir().join(format!("sidestep-base-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let corefile = folder.join("Corefile");
+        let options = Options {
+            base_corefile: folder.join("Corefile.base"),
+            corefile: corefile.clone(),
+            ..Options::default()
+        };
+        let found = |text: &str| {
+            std::fs::write(&corefile, text).unwrap();
+            Base::find(&options).map(|base| base.is_some()).map_err(|problem| problem.to_string())
+        };
+        let (own, ours) = (found(". {\n}\n"), found(&Base::for_people(". {\n}\n")));
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(own, Ok(false));
+        assert!(ours.unwrap_err().contains("is only what an earlier one was filled in to"));
     }
 
     #[test]

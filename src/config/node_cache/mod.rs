@@ -56,7 +56,7 @@ pub(super) fn load(options: &Options, variable: &dyn Fn(&str) -> Option<String>)
     let around = Around { lenient: options.lenient, port: options.port, node: Some(filling) };
     let (mut loaded, filled) = Loaded::corefile(text, &base.path, &around, &Disk)?;
     if base.path != options.corefile {
-        loaded.filled = Some((options.corefile.clone(), filled));
+        loaded.filled = Some((options.corefile.clone(), Base::for_people(&filled)));
     }
     loaded.files.extend(map.files);
     loaded.notes.extend(map.notes);
