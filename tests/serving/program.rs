@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,6 +17,8 @@ pub struct Program {
     pub address: SocketAddr,
     http: Option<SocketAddr>,
     log: Arc<Mutex<Vec<String>>>,
+    /// Who reads the log, up to the end of the process.
+    reader: Option<JoinHandle<()>>,
     pub config: PathBuf,
     _directory: tempfile::TempDir,
 }
@@ -94,11 +97,12 @@ impl Program {
         let directory = then(child.id());
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (Arc::clone(&log), BufReader::new(child.stderr.take().unwrap()));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut program = Self { child, address, http: None, log, config, _directory: directory };
+        let reader = Some(reader);
+        let mut program = Self { child, address, http: None, log, reader, config, _directory: directory };
         program.wait_for_log("try: dig");
         program.address = program.logged_address("listening on ").expect("an address");
         program.http = program.logged_address("serving http://");
@@ -124,6 +128,9 @@ impl Program {
     pub fn wait_for_log(&mut self, text: &str) {
         wait_for(text, || {
             let ended = self.child.try_wait().unwrap();
+            if ended.is_some() {
+                self.read_all();
+            }
             assert!(ended.is_none() || self.logged(text) > 0, "it ended: {:?}", self.log());
             self.logged(text) > 0
         });
@@ -145,7 +152,15 @@ impl Program {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
+        self.read_all();
         status.unwrap()
+    }
+
+    /// Waits for the last lines of a process that has ended.
+    fn read_all(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
     }
 
     /// A page: status and body.
