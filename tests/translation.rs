@@ -399,6 +399,7 @@ fn faults_have_a_line_and_a_column_and_say_what_to_do() {
             "forward . 1.1.1.1 force_tcp",
             "Corefile:2:21: `force_tcp` is an option, and stands where a server does; write `{` at the end",
         ),
+        ("hosts \"\"", "Corefile:2:9: a file without a name; write its path, or nothing for /etc/hosts"),
         (
             "hosts {\n    db.example 192.0.2.1\n  }",
             "Corefile:3:5: `db.example` stands where an entry has its address; write the address first: 192.0.2.1 db.e",

@@ -21,7 +21,14 @@ const HOSTS: &str = "/etc/hosts";
 /// `hosts [FILE [ZONES...]] { ADDRESS NAMES...; ttl; no_reverse; reload; fallthrough [ZONES...] }`
 pub(super) fn hosts(line: &Directive, context: &mut Context<'_>) -> Result<(), Fault> {
     let mut words = Words::of(line);
-    let file = words.next().map_or(HOSTS, |word| word.text.as_str());
+    let file = match words.next() {
+        Some(word) if word.text.is_empty() => {
+            let hint = format!("write its path, or nothing for {HOSTS}");
+            return Err(Fault::new(word.at.clone(), "a file without a name", hint));
+        }
+        Some(word) => word.text.as_str(),
+        None => HOSTS,
+    };
     let named = zones(words.rest())?;
     let mut hosts = Hosts::new(of(&named, context.zones));
     hosts.file = Some(PathBuf::from(file));
