@@ -8,7 +8,7 @@
 //! since.
 //!
 //! Copies are counted references, so a place costs no memory of its own but for entries that the store has let go. These
-//! are bounded by [`ENTRY`] times the number of places: a seventh of the store's size for each worker, 4.5 MiB at most.
+//! are bounded by 512 bytes times the number of places: a seventh of the store's size for each worker, 4.5 MiB at most.
 
 use std::time::Duration;
 

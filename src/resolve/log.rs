@@ -2,7 +2,7 @@
 //!
 //! A zone that logs has a [`Log`]; one that does not pays a branch. A worker copies what a line needs ([`Answered`])
 //! and puts it into a queue that never makes it wait: where there is no room the line is lost, and counted. Whoever
-//! holds the other end reads the answer, decides by its class, and writes ([`Log::rule`], [`Class`]).
+//! holds the other end reads the answer, decides by its class, and writes ([`Answered::rule`], [`Class`]).
 
 pub mod format;
 

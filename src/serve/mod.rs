@@ -7,7 +7,7 @@
 //! Workers pick it up with their next batch. New addresses of a service (`services`) are taken over in the same way. A bad file changes
 //! nothing; so does a resolv.conf that cannot be read.
 //!
-//! Signals are heard before any of this ([`signals`]).
+//! Signals are heard before any of this ([`Ears`]).
 //!
 //! **Stop** (SIGTERM, SIGINT): no new connections; flights land; what has arrived is answered; close.
 //!
