@@ -568,18 +568,36 @@ mod shares {
 mod near {
     use super::*;
     use sidestep::cache::Near;
-    use sidestep::cache::near::Found;
+
+    /// Where an answer was found.
+    #[derive(Debug)]
+    enum Found {
+        /// At hand: how often it was served before.
+        Near(u32),
+        Far(Look),
+    }
+
+    /// What a client of the only listener hears, whose question belongs to the only zone.
+    fn look(near: &mut Near, cache: &Cache, key: &Key, rules: &Rules, now: Now) -> Found {
+        let spot = near.spot(key.question(), 0, false, false);
+        if let Some(found) = near.find(cache, &spot, now) {
+            assert_eq!((found.zone.place, found.zone.id), (0, key.zone()));
+            return Found::Near(found.turn);
+        }
+        Found::Far(near.look(cache, (&spot, key), (0, rules), now))
+    }
 
     /// How often it was served before, if it was found at hand.
-    fn turn(found: &Found<'_>) -> Option<u32> {
-        if let Found::Near(_, turn) = found { Some(*turn) } else { None }
+    fn turn(found: &Found) -> Option<u32> {
+        if let Found::Near(turn) = found { Some(*turn) } else { None }
     }
 
     #[test]
     fn a_second_look_finds_it_at_hand_for_a_second() {
         let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules());
         let mut near = Near::new(&cache);
-        let mut look = |ms: u64| turn(&near.look(&cache, &key, &rules(), Now::from_millis(1_000_000 + ms)));
+        let mut look =
+            |ms: u64| turn(&look(&mut near, &cache, &key, &rules(), Now::from_millis(1_000_000 + ms)));
         assert_eq!(
             [look(0), look(0), look(999), look(1000), look(1999)],
             [None, Some(1), Some(2), None, Some(4)]
@@ -591,10 +609,10 @@ mod near {
         let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules());
         let mut near = Near::new(&cache);
         for data in 2..5 {
-            assert!(turn(&near.look(&cache, &key, &rules(), at(1))).is_none());
-            assert!(turn(&near.look(&cache, &key, &rules(), at(1))).is_some());
+            assert!(turn(&look(&mut near, &cache, &key, &rules(), at(1))).is_none());
+            assert!(turn(&look(&mut near, &cache, &key, &rules(), at(1))).is_some());
             cache.store(&key, entry(&reply(&q(1), &[a(100, data)])), &rules());
-            let Found::Far(Look::Fresh { entry: found, .. }) = near.look(&cache, &key, &rules(), at(1))
+            let Found::Far(Look::Fresh { entry: found, .. }) = look(&mut near, &cache, &key, &rules(), at(1))
             else {
                 panic!("the new one is served");
             };
@@ -610,7 +628,8 @@ mod near {
         for rules in [rules(), still] {
             let (cache, key) = cache_with(&short, &rules);
             let mut near = Near::new(&cache);
-            let mut look = |ms: u64| turn(&near.look(&cache, &key, &rules, Now::from_millis(1_000_000 + ms)));
+            let mut look =
+                |ms: u64| turn(&look(&mut near, &cache, &key, &rules, Now::from_millis(1_000_000 + ms)));
             assert_eq!([look(500), look(600)], [None, Some(1)]);
             assert_eq!(look(1000), None);
         }
@@ -621,7 +640,7 @@ mod near {
         let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules());
         let mut near = Near::new(&cache);
         let mut refreshes = |s| {
-            let found = near.look(&cache, &key, &rules(), at(s));
+            let found = look(&mut near, &cache, &key, &rules(), at(s));
             matches!(found, Found::Far(Look::Fresh { refresh: true, .. }))
         };
         assert!(!refreshes(89) && !refreshes(89), "one of them is served from here");
@@ -636,10 +655,10 @@ mod near {
             let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules);
             let mut near = Near::new(&cache);
             for _ in 0..3 {
-                near.look(&cache, &key, &rules, at(1));
+                look(&mut near, &cache, &key, &rules, at(1));
             }
             cache.store(&key, entry_by(&reply(&q(1), &[a(100, 2)]), &rules), &rules);
-            let found = near.look(&cache, &key, &rules, at(20));
+            let found = look(&mut near, &cache, &key, &rules, at(20));
             let Found::Far(Look::Fresh { refresh, .. }) = found else { panic!("{found:?}") };
             assert_eq!(refresh, wanted, "{gap:?}");
         }
@@ -652,20 +671,20 @@ mod near {
         let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules);
         let mut near = Near::new(&cache);
         for _ in 0..4 {
-            near.look(&cache, &key, &rules, at(20));
+            look(&mut near, &cache, &key, &rules, at(20));
         }
-        let found = near.look(&cache, &key, &rules, at(50));
+        let found = look(&mut near, &cache, &key, &rules, at(50));
         assert!(matches!(found, Found::Far(Look::Fresh { refresh: false, .. })), "{found:?}");
         // And those that are near enough do, although the store hears of them only now and then.
         let rules =
             Rules { prefetch: Prefetch { gap: Some(Duration::from_secs(1)), ..rules.prefetch }, ..rules };
         let (cache, key) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules);
         let mut near = Near::new(&cache);
-        let look = |ms: u64| {
-            let found = near.look(&cache, &key, &rules, Now::from_millis(1_000_000 + ms));
+        let refreshes = |ms: u64| {
+            let found = look(&mut near, &cache, &key, &rules, Now::from_millis(1_000_000 + ms));
             matches!(found, Found::Far(Look::Fresh { refresh: true, .. }))
         };
-        assert_eq!([47_990, 48_980, 49_900, 50_800].map(look), [false, false, false, true]);
+        assert_eq!([47_990, 48_980, 49_900, 50_800].map(refreshes), [false, false, false, true]);
     }
 
     #[test]
@@ -681,7 +700,7 @@ mod near {
         let at_hand = |near: &mut Near| {
             let looks = keys
                 .iter()
-                .map(|owner| turn(&near.look(&cache, &key(&cache, owner), &rules(), at(1))).is_some());
+                .map(|owner| turn(&look(near, &cache, &key(&cache, owner), &rules(), at(1))).is_some());
             looks.filter(|found| *found).count()
         };
         at_hand(&mut near);
@@ -692,7 +711,7 @@ mod near {
             // Its last tenth has begun.
             let old = Entry::from_reply(&reply(&question(&owner, 1), &[a(1, 1)]), &rules(), at(0)).unwrap();
             cache.store(&key(&cache, &owner), old, &rules());
-            near.look(&cache, &key(&cache, &owner), &rules(), Now::from_millis(1_000_950));
+            look(&mut near, &cache, &key(&cache, &owner), &rules(), Now::from_millis(1_000_950));
         }
         assert!(before > 0 && at_hand(&mut near) >= before);
     }
@@ -705,7 +724,10 @@ mod near {
         cache.store(&key, answer("www.example"), &rules());
         let mut near = Near::new(&cache);
         for second in 0..100 {
-            assert!(!matches!(near.look(&cache, &key, &rules(), at(second)), Found::Far(Look::Unknown)));
+            assert!(!matches!(
+                look(&mut near, &cache, &key, &rules(), at(second)),
+                Found::Far(Look::Unknown)
+            ));
             for i in 0..200 {
                 let owner = format!("n{i}.s{second}.example");
                 cache.store(&super::key(&cache, &owner), answer(&owner), &rules());
@@ -719,19 +741,36 @@ mod near {
         let (cache, www) = cache_with(&reply(&q(1), &vec![a(100, 1); 30]), &rules());
         let mut near = Near::new(&cache);
         for _ in 0..3 {
-            assert!(turn(&near.look(&cache, &www, &rules(), at(1))).is_none(), "too large");
+            assert!(turn(&look(&mut near, &cache, &www, &rules(), at(1))).is_none(), "too large");
         }
         let (cache, www) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules());
         let mut near = Near::new(&cache);
-        for (zone, text, dnssec_ok) in
-            [(0, "www.example", true), (1, "www.example", false), (0, "xww.example", false)]
+        // Another DO bit, another listener, another name: the same bits of the hash or not, they are not those.
+        for (text, listener, dnssec_ok) in
+            [("www.example", 0, true), ("www.example", 1, false), ("xww.example", 0, false)]
         {
             for _ in 0..2 {
-                near.look(&cache, &www, &rules(), at(1));
+                look(&mut near, &cache, &www, &rules(), at(1));
             }
-            let mut other = Key::of_name(&name(text));
-            other.complete(cache.seed(), zone, 1, 1, dnssec_ok, false);
-            assert!(matches!(near.look(&cache, &other, &rules(), at(1)), Found::Far(Look::Unknown)));
+            let other = [&name(text)[..], &[0, 1, 0, 1]].concat();
+            let spot = near.spot(&other, listener, dnssec_ok, false);
+            assert!(near.find(&cache, &spot, at(1)).is_none(), "{text} {listener} {dnssec_ok}");
+            let mut key = Key::of_name(&name(text));
+            key.complete(cache.seed(), listener as u32, 1, 1, dnssec_ok, false);
+            assert!(matches!(near.look(&cache, (&spot, &key), (0, &rules()), at(1)), Look::Unknown));
         }
+    }
+
+    #[test]
+    fn letter_case_does_not_matter_and_what_is_forgotten_is_gone() {
+        let (cache, www) = cache_with(&reply(&q(1), &[a(100, 1)]), &rules());
+        let mut near = Near::new(&cache);
+        look(&mut near, &cache, &www, &rules(), at(1));
+        let upper = [&name("WwW.EXAMPLE")[..], &[0, 1, 0, 1]].concat();
+        let spot = near.spot(&upper, 0, false, false);
+        assert!(near.find(&cache, &spot, at(1)).is_some());
+        near.forget();
+        assert!(near.find(&cache, &spot, at(1)).is_none());
+        assert_eq!(turn(&look(&mut near, &cache, &www, &rules(), at(1))), None);
     }
 }

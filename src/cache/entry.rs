@@ -12,6 +12,7 @@ use crate::wire::query::{Edns, Question};
 use crate::wire::records::{self, Record, Section};
 use crate::wire::{Malformed, class, name, rcode, rtype};
 
+use super::fold;
 use super::ttl::{self, Kind, Rules};
 
 /// The option code of an extended error (RFC 8914 section 2).
@@ -79,9 +80,10 @@ impl Entry {
         Stored { message, ttls, rotation, options }
     }
 
-    /// Whether it answers this question: name in lower case, type and class.
+    /// Whether it answers this question: name, in any letter case, type and class.
     pub fn answers(&self, question: &[u8]) -> bool {
-        self.0.get(HEAD + header::LEN..).is_some_and(|rest| rest.starts_with(question))
+        let at = HEAD + header::LEN;
+        self.0.get(at..at + question.len()).is_some_and(|own| fold::same(question, own))
     }
 
     /// The response code, its lower four bits.

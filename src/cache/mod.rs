@@ -9,6 +9,7 @@
 //! failure never hides an answer that may still be served.
 
 pub mod entry;
+mod fold;
 pub mod key;
 pub mod near;
 pub mod prefetch;
@@ -94,7 +95,7 @@ pub struct FailureTimes {
 pub struct Cache {
     shards: Vec<Mutex<Shard>>,
     /// Rise when an entry is replaced; written under the lock of its shard, read without any.
-    versions: Box<[AtomicU32]>,
+    versions: Box<[AtomicU32; VERSIONS]>,
     seed: Seed,
     size: u64,
 }
@@ -133,7 +134,7 @@ impl Cache {
         let limit = usize::try_from(size).unwrap_or(usize::MAX) / SHARDS;
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(limit))).collect(),
-            versions: (0..VERSIONS).map(|_| AtomicU32::default()).collect(),
+            versions: Box::new([const { AtomicU32::new(0) }; VERSIONS]),
             seed,
             size,
         }
@@ -158,7 +159,7 @@ impl Cache {
     fn look_after(&self, key: &Key, rules: &Rules, now: Now, uses: u16) -> (Look, u32) {
         let mut shard = self.shard(key);
         let look = shard.get(key).map_or(Look::Unknown, |slot| slot.look(&rules.prefetch, now, uses));
-        (look, self.version(key))
+        (look, self.version(version_of(key)))
     }
 
     /// Keeps an answer in place of the one before, if its TTL and the zone's rules allow; forgets failures either
@@ -189,9 +190,9 @@ impl Cache {
         Some(slot)
     }
 
-    /// Differs from what it was if the entry was replaced since.
-    fn version(&self, key: &Key) -> u32 {
-        self.versions[version_of(key)].load(Relaxed)
+    /// Differs from what it was if an entry that is counted there was replaced since.
+    fn version(&self, counter: usize) -> u32 {
+        self.versions[counter % VERSIONS].load(Relaxed)
     }
 
     /// Sums over all shards, one after the other.

@@ -1,6 +1,9 @@
 //! What one worker asks for again and again, at its hand: found without a lock, and without writing to memory that other
 //! workers read.
 //!
+//! A place is found by the question as the client put it, in whatever letter case, and by the listener that was asked:
+//! these two say which zone it is, so a place knows its zone, and neither is a name copied nor a zone looked for.
+//!
 //! A place holds an entry of the [store](Cache) for a second at most. Then the next look-up goes to the store again, which
 //! so learns that the entry is in use, and how often: recency, uses and prefetching work as if each use had gone there,
 //! late by that second. An entry that was replaced in the store is not served from here any more, whoever replaced it
@@ -10,14 +13,16 @@
 //! Copies are counted references, so a place costs no memory of its own but for entries that the store has let go. These
 //! are bounded by 512 bytes times the number of places: a seventh of the store's size for each worker, 4.5 MiB at most.
 
+use std::hash::BuildHasher;
 use std::time::Duration;
 
+use super::fold::Secrets;
 use super::{Cache, Entry, Key, Look, Rules};
 use crate::clock::Now;
 
 /// Bytes of the largest entry that has a place.
 const ENTRY: usize = 512;
-/// Places among which the one for a key is looked for.
+/// Places among which the one for a question is looked for.
 const WAYS: usize = 4;
 /// Bytes of the store for each place.
 const STORE: u64 = 4096;
@@ -32,6 +37,26 @@ pub struct Near {
     /// None before there is the first entry, then a power of two of them.
     sets: Vec<[Place; WAYS]>,
     wanted: usize,
+    secrets: Secrets,
+}
+
+/// A question as a client put it, and what else its place depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Spot<'q> {
+    hash: u64,
+    /// Name, type, class, as they came.
+    question: &'q [u8],
+    /// The listener, DO and CD.
+    beside: u32,
+}
+
+/// The zone of a question: where it stands in the listener's view, and its number among all that ever were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Zone {
+    /// Where it stands.
+    pub place: u32,
+    /// Its number.
+    pub id: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -40,83 +65,98 @@ struct Place {
     /// When the store is to be asked again.
     until: Now,
     entry: Option<Entry>,
-    /// The store's word on what was replaced.
-    version: u32,
-    zone: u32,
+    zone: Zone,
+    /// The listener, DO and CD.
+    beside: u32,
     /// Uses that the store knew of.
     turn: u32,
+    /// The store's word on what was replaced.
+    version: u32,
+    /// Where it counts that.
+    versions: u16,
     /// Uses since.
     uses: u16,
-    bits: u8,
+}
+
+/// What was found here: a fresh answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'n> {
+    /// The answer.
+    pub entry: &'n Entry,
+    /// How often it was served before.
+    pub turn: u32,
+    /// Its zone.
+    pub zone: Zone,
 }
 
 impl Place {
-    fn new(key: &Key, entry: &Entry, turn: u32, version: u32, until: Now) -> Self {
-        Self {
-            hash: key.hash(),
-            until,
-            entry: Some(entry.clone()),
-            version,
-            zone: key.zone(),
-            turn,
-            uses: 0,
-            bits: key.bits(),
-        }
-    }
-
-    fn is_of(&self, key: &Key) -> bool {
-        self.hash == key.hash()
-            && self.zone == key.zone()
-            && self.bits == key.bits()
-            && self.entry.as_ref().is_some_and(|entry| entry.answers(key.question()))
+    fn is_of(&self, spot: &Spot<'_>) -> bool {
+        self.hash == spot.hash
+            && self.beside == spot.beside
+            && self.entry.as_ref().is_some_and(|entry| entry.answers(spot.question))
     }
 
     /// Whether it is as good as what the store has.
-    fn serves(&self, store: &Cache, key: &Key, now: Now) -> bool {
-        now < self.until && self.version == store.version(key) && self.uses < u16::MAX
+    fn serves(&self, store: &Cache, now: Now) -> bool {
+        now < self.until && !self.is_replaced(store) && self.uses < u16::MAX
+    }
+
+    fn is_replaced(&self, store: &Cache) -> bool {
+        self.version != store.version(self.versions.into())
     }
 
     /// The uses that the store does not know of. Those of an answer that was replaced count for the next one only
     /// where a gap is all that ends the count.
-    fn take_uses(&mut self, store: &Cache, key: &Key, rules: &Rules) -> u16 {
+    fn take_uses(&mut self, store: &Cache, rules: &Rules) -> u16 {
         let uses = std::mem::take(&mut self.uses);
-        let replaced = self.version != store.version(key);
-        if replaced && rules.prefetch.gap.is_none() { 0 } else { uses }
+        if self.is_replaced(store) && rules.prefetch.gap.is_none() { 0 } else { uses }
     }
-
-    fn serve(&mut self) -> Found<'_> {
-        self.uses += 1;
-        let turn = self.turn.wrapping_add(self.uses.into());
-        self.entry.as_ref().map_or(Found::Far(Look::Unknown), |entry| Found::Near(entry, turn))
-    }
-}
-
-/// What was found, where.
-#[derive(Debug)]
-pub enum Found<'n> {
-    /// Here: a fresh answer, and how often it was served before.
-    Near(&'n Entry, u32),
-    /// In the store.
-    Far(Look),
 }
 
 impl Near {
     /// Nothing yet, for a store of this size.
     pub fn new(store: &Cache) -> Self {
         let places = (store.size() / STORE).clamp(WAYS as u64, PLACES) as usize;
-        Self { sets: Vec::new(), wanted: 1 << (places / WAYS).ilog2() }
+        let secrets = Secrets::of([0_u8, 1].map(|n| store.seed().hash_one(n)));
+        Self { sets: Vec::new(), wanted: 1 << (places / WAYS).ilog2(), secrets }
     }
 
-    /// What is known about a question of a zone with these rules. Counts as a use.
-    pub fn look(&mut self, store: &Cache, key: &Key, rules: &Rules, now: Now) -> Found<'_> {
-        let (set, way) = self.find(key);
-        let mut uses = 0;
-        if let Some(way) = way {
-            if self.sets[set][way].serves(store, key, now) {
-                return self.sets[set][way].serve();
-            }
-            uses = self.sets[set][way].take_uses(store, key, rules);
+    /// Where the answer to a question (name, type, class, as they came) of a listener's client may be.
+    pub fn spot<'q>(
+        &self,
+        question: &'q [u8],
+        listener: usize,
+        dnssec_ok: bool,
+        checking_disabled: bool,
+    ) -> Spot<'q> {
+        let beside = (listener as u32) << 2 | u32::from(dnssec_ok) | u32::from(checking_disabled) << 1;
+        Spot { hash: self.secrets.hash(question, beside), question, beside }
+    }
+
+    /// What is here, if it is fresh. Counts as a use.
+    pub fn find(&mut self, store: &Cache, spot: &Spot<'_>, now: Now) -> Option<Found<'_>> {
+        let set = self.set_of(spot.hash);
+        let place = self.sets.get_mut(set)?.iter_mut().find(|place| place.is_of(spot))?;
+        if !place.serves(store, now) {
+            return None;
         }
+        place.uses += 1;
+        let turn = place.turn.wrapping_add(place.uses.into());
+        Some(Found { entry: place.entry.as_ref()?, turn, zone: place.zone })
+    }
+
+    /// What the store knows about what was not [found](Self::find) here; from now on that may be here. `zone` is the
+    /// question's, these are its rules.
+    pub fn look(
+        &mut self,
+        store: &Cache,
+        (spot, key): (&Spot<'_>, &Key),
+        (place, rules): (u32, &Rules),
+        now: Now,
+    ) -> Look {
+        let set = self.set_of(spot.hash);
+        let way = self.sets.get(set).and_then(|set| set.iter().position(|place| place.is_of(spot)));
+        let uses = way.map_or(0, |way| self.sets[set][way].take_uses(store, rules));
         let (look, version) = store.look_after(key, rules, now, uses);
         if let Look::Fresh { entry, turn, .. } = &look
             && entry.size() <= ENTRY
@@ -124,16 +164,30 @@ impl Near {
             let until = lease(entry, rules, now);
             // Who could not serve once takes nobody's place.
             if now < until {
-                self.keep(Place::new(key, entry, *turn, version, until), way);
+                let place = Place {
+                    hash: spot.hash,
+                    until,
+                    entry: Some(entry.clone()),
+                    zone: Zone { place, id: key.zone() },
+                    beside: spot.beside,
+                    turn: *turn,
+                    version,
+                    versions: super::version_of(key) as u16,
+                    uses: 0,
+                };
+                self.keep(place, way);
             }
         }
-        Found::Far(look)
+        look
     }
 
-    /// The set of a key, and its place there if it has one.
-    fn find(&self, key: &Key) -> (usize, Option<usize>) {
-        let set = key.hash() as usize & self.sets.len().wrapping_sub(1);
-        (set, self.sets.get(set).and_then(|set| set.iter().position(|place| place.is_of(key))))
+    /// Forgets everything: what was asked leads to other zones now.
+    pub fn forget(&mut self) {
+        self.sets.clear();
+    }
+
+    fn set_of(&self, hash: u64) -> usize {
+        hash as usize & self.sets.len().wrapping_sub(1)
     }
 
     /// Gives an entry the place that it had, or else that of whoever has to ask the store first.
@@ -141,7 +195,7 @@ impl Near {
         if self.sets.is_empty() {
             self.sets.resize_with(self.wanted, Default::default);
         }
-        let set = place.hash as usize & (self.sets.len() - 1);
+        let set = self.set_of(place.hash);
         let way = way.or_else(|| (0..WAYS).min_by_key(|&way| self.sets[set][way].until)).unwrap_or(0);
         self.sets[set][way] = place;
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::cache::near::Found;
+use crate::cache::near::Spot;
 use crate::cache::{Cache, Entry, Key, Look, Near};
 use crate::clock::Now;
 use crate::resolve::log::{self, Log, Noted};
@@ -144,18 +144,28 @@ pub struct Front {
     /// What is counted here.
     pub counters: Arc<Counters>,
     near: RefCell<Near>,
+    /// The zones of the last batch.
+    routes: RefCell<Rc<Routes>>,
 }
 
 impl Front {
     /// The front of one worker.
     pub fn new(resolver: Rc<Resolver>, settings: Arc<ArcSwap<Settings>>, counters: Arc<Counters>) -> Self {
         let near = RefCell::new(Near::new(&resolver.cache));
-        Self { resolver, settings, counters, near }
+        let routes = RefCell::new(resolver.routes());
+        Self { resolver, settings, counters, near, routes }
     }
 
     /// A new batch.
     pub fn round(&self) -> Round {
-        Round { routes: self.resolver.routes(), settings: self.settings.load(), now: Now::read() }
+        let routes = self.resolver.routes();
+        let mut last = self.routes.borrow_mut();
+        if !Rc::ptr_eq(&last, &routes) {
+            // What lies at hand remembers its zone.
+            self.near.borrow_mut().forget();
+            *last = Rc::clone(&routes);
+        }
+        Round { routes, settings: self.settings.load(), now: Now::read() }
     }
 
     /// Decides about one packet of a batch; an answer is written to `out`.
@@ -198,25 +208,46 @@ impl Front {
         }
     }
 
-    /// The hit: key, look, copy.
+    /// The hit: look, copy.
     fn look_up(&self, asked: &Asked<'_>, round: &Round, out: &mut [u8]) -> Verdict {
         let Asked { query, client, .. } = asked;
-        let Round { routes, settings, now } = round;
+        let mut near = self.near.borrow_mut();
+        let [dnssec_ok, checking_disabled] = [dnssec_ok(query), checking_disabled(query)];
+        let spot = near.spot(query.question.bytes, client.listener, dnssec_ok, checking_disabled);
+        let Some(found) = near.find(&self.resolver.cache, &spot, round.now) else {
+            return self.look_further(asked, round, (&mut near, &spot), out);
+        };
+        let zone = found.zone.place as usize;
+        match round.routes.view(client.listener).route(zone) {
+            Some(route) if route.id == found.zone.id => {
+                route.counters.traffic.asked(asked.shape());
+                let len = self.desk(asked, route, round, out).fresh(found.entry, found.turn);
+                hit(len, zone)
+            }
+            // A batch of earlier zones goes on.
+            _ => self.look_further(asked, round, (&mut near, &spot), out),
+        }
+    }
+
+    /// The zone, the key, and what the store knows.
+    fn look_further(
+        &self,
+        asked: &Asked<'_>,
+        round: &Round,
+        (near, spot): (&mut Near, &Spot<'_>),
+        out: &mut [u8],
+    ) -> Verdict {
+        let Asked { query, client, .. } = asked;
         let mut key = Key::of_name(query.question.name());
-        let Some((zone, route)) = routes.view(client.listener).of(key.name()) else {
+        let Some((zone, route)) = round.routes.view(client.listener).of(key.name()) else {
             return self.refuse_query(asked, rcode::REFUSED, round, out);
         };
         let counters = &*route.counters;
         counters.traffic.asked(asked.shape());
         complete(&mut key, &self.resolver.cache, route, query);
-        let asker = asker(query, *client, settings.udp_size);
-        let mut desk = Desk { front: self, route, asker, protocol: client.protocol, now: *now, out };
-        let mut near = self.near.borrow_mut();
-        let look = match near.look(&self.resolver.cache, &key, &route.rules, *now) {
-            Found::Near(entry, turn) => return hit(desk.fresh(entry, turn), zone),
-            Found::Far(look) => look,
-        };
-        let len = match look {
+        let mut desk = self.desk(asked, route, round, out);
+        let place = (zone as u32, &route.rules);
+        let len = match near.look(&self.resolver.cache, (spot, &key), place, round.now) {
             Look::Fresh { entry, turn, refresh: false } => desk.fresh(&entry, turn),
             Look::Fresh { entry, turn, refresh: true } => {
                 let Some(len) = desk.fresh(&entry, turn) else { return Verdict::Silence };
@@ -233,11 +264,16 @@ impl Front {
                 desk.write(&entry, Ttl::Aged(0), 0, Some(extended_error::CACHED_ERROR))
             }
             Look::Stale { entry, at_once: false } => {
-                return hand_on(asked, key, route, Some(entry), &asker);
+                return hand_on(asked, key, route, Some(entry), &desk.asker);
             }
-            Look::Unknown => return hand_on(asked, key, route, None, &asker),
+            Look::Unknown => return hand_on(asked, key, route, None, &desk.asker),
         };
         hit(len, zone)
+    }
+
+    fn desk<'a>(&'a self, asked: &Asked<'a>, route: &'a Route, round: &Round, out: &'a mut [u8]) -> Desk<'a> {
+        let asker = asker(&asked.query, asked.client, round.settings.udp_size);
+        Desk { front: self, route, asker, protocol: asked.client.protocol, now: round.now, out }
     }
 
     fn answer_own(&self, asked: &Asked<'_>, entry: Option<Entry>, round: &Round, out: &mut [u8]) -> Verdict {

@@ -1,5 +1,6 @@
 //! Clients: their datagrams, their connections.
 
+pub mod arrivals;
 pub mod batch;
 pub mod bind;
 pub mod ending;

@@ -16,7 +16,7 @@ use crate::cache::Cache;
 use crate::listen::bind::Sockets;
 use crate::listen::front::Front;
 use crate::listen::tcp::Clients;
-use crate::listen::udp::Listener;
+use crate::listen::udp::{Datagrams, Listener};
 use crate::listen::{self, Served};
 use crate::resolve::{self, Resolver, Snapshot};
 
@@ -111,13 +111,18 @@ async fn serve(
     let resolver = Resolver::new(parts.index, parts.cache, parts.resolve, parts.published);
     let front = Rc::new(Front::new(Rc::clone(&resolver), parts.settings, parts.listen));
     let clients = Clients::new(Rc::clone(&front), parts.count);
-    let mut acceptors = Vec::new();
+    let (mut acceptors, mut listeners) = (Vec::new(), Vec::new());
     let listening = parts.sockets.into_iter().enumerate().try_for_each(|(number, (sockets, served))| {
         let Sockets { udp, tcp } = sockets;
-        let mut listener = Listener::new(Rc::clone(&front), udp, number, Arc::clone(&served))?;
-        spawn_local(async move { listener.serve().await });
+        listeners.push(Listener::new(Rc::clone(&front), udp, number, Arc::clone(&served))?);
         let tcp = TcpListener::from_std(tcp)?;
         acceptors.push(spawn_local(Rc::clone(&clients).serve(tcp, number, served)));
+        Ok(())
+    });
+    let listening = listening.and_then(|()| {
+        let (resolver, clients) = (Rc::clone(&resolver), Rc::clone(&clients));
+        let alone = move || resolver.under_way() == 0 && clients.open() == 0;
+        spawn_local(Datagrams::of(listeners)?.serve(alone));
         Ok(())
     });
     let failed = listening.is_err();

@@ -39,7 +39,8 @@ fn upstream_entries(world: &World) -> BTreeSet<String> {
     world.network.node.run(|| {
         let all = sh("conntrack -L 2>/dev/null; conntrack -L -f ipv6 2>/dev/null");
         let ours = all.lines().filter(|line| line.contains("dport=53"));
-        ours.filter_map(|line| Some(format!("{} {}", line.split(' ').next()?, &line[line.find("src=")?..]))).collect()
+        ours.filter_map(|line| Some(format!("{} {}", line.split(' ').next()?, &line[line.find("src=")?..])))
+            .collect()
     })
 }
 

@@ -1,0 +1,102 @@
+//! Waiting for datagrams, on all sockets of a worker at once.
+//!
+//! Waking up is most of what a lonely datagram costs, and an event loop with tasks and timers has much to do before and
+//! after. So the sockets hang in an event queue of their own (`epoll`, edge-triggered, Linux 2.6.2), which hangs in the
+//! event loop's. The worker waits in the event loop when it has something else to wait for, and otherwise, for short
+//! whiles, [here](Arrivals::wait).
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{Timespec, epoll};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
+
+/// Sockets of which one call tells at most; the next one tells of the rest.
+const EVENTS: usize = 64;
+/// What the alarm is called where sockets have their numbers.
+const ALARM: u64 = u64::MAX;
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// See the module.
+pub struct Arrivals {
+    queue: AsyncFd<OwnedFd>,
+    /// A descriptor in the queue. A time limit for each wait would have the kernel set its timer each time, which
+    /// costs as much as all the rest of a wait, and in virtual machines more.
+    alarm: OwnedFd,
+    events: Vec<epoll::Event>,
+}
+
+impl Arrivals {
+    /// Datagrams on these sockets. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// The kernel has no descriptors or no memory left for it.
+    pub fn on<'s, S: AsFd + 's>(sockets: impl Iterator<Item = &'s S>) -> io::Result<Self> {
+        let queue = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        for (number, socket) in (0..).zip(sockets) {
+            epoll::add(&queue, socket, epoll::EventData::new_u64(number), flags)?;
+        }
+        let alarm =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        epoll::add(&queue, &alarm, epoll::EventData::new_u64(ALARM), flags)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, for types whose descriptor may change: this one's cannot"
+        )]
+        let queue = AsyncFd::new(queue)?;
+        Ok(Self { queue, alarm, events: Vec::with_capacity(EVENTS) })
+    }
+
+    /// Waits in the event loop until datagrams may be there to be [told of](Self::told).
+    ///
+    /// # Errors
+    /// The event loop is gone.
+    pub async fn some(&self) -> io::Result<()> {
+        // What comes from here on is news again; the queue tells of what is there.
+        self.queue.readable().await?.clear_ready();
+        Ok(())
+    }
+
+    /// Ends the next [`wait`](Self::wait) in so much time, unless it is set anew before.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn set_alarm(&self, after: Duration) -> io::Result<()> {
+        let it_value = Timespec { tv_sec: after.as_secs() as _, tv_nsec: after.subsec_nanos().into() };
+        let once = Itimerspec { it_interval: AT_ONCE, it_value };
+        timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
+    }
+
+    /// Waits on the spot, with this whole thread, for datagrams or the [alarm](Self::set_alarm).
+    pub fn wait(&mut self) {
+        self.take(None);
+    }
+
+    /// Asks for news without waiting.
+    pub fn look(&mut self) {
+        self.take(Some(&AT_ONCE));
+    }
+
+    fn take(&mut self, at_most: Option<&Timespec>) {
+        self.events.clear();
+        // The only error that is left is a signal's interruption: nothing has come.
+        let _ = epoll::wait(self.queue.get_ref(), rustix::buffer::spare_capacity(&mut self.events), at_most);
+    }
+
+    /// The last news: which sockets have had datagrams come since they were told of. They are to be read until they
+    /// are empty.
+    pub fn told(&self) -> impl Iterator<Item = usize> {
+        self.events.iter().map(|event| event.data.u64() as usize)
+    }
+
+    /// Whether the alarm was among the last news.
+    pub fn has_rung(&self) -> bool {
+        self.events.iter().any(|event| event.data.u64() == ALARM)
+    }
+}
