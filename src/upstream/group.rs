@@ -1,12 +1,15 @@
 //! The servers of one zone: who is asked first, and the loop that one query goes through.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use rand::seq::SliceRandom;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use super::alarms::Alarms;
 use super::hedges::Hedges;
 use super::server::Upstream;
 use super::way::{Stop, Way};
@@ -28,6 +31,7 @@ pub(super) struct Inner {
     pub(super) turn: Cell<usize>,
     pub(super) settings: Rc<Cell<Settings>>,
     pub(super) hedges: Rc<RefCell<Hedges>>,
+    pub(super) alarms: Rc<Alarms>,
 }
 
 impl Group {
@@ -54,27 +58,29 @@ impl Group {
         if !way.next() {
             return Err(if fail_fast { Failure::Out } else { Failure::Network });
         }
-        let alarm = sleep_until(way.alarm().min(deadline));
-        tokio::pin!(alarm);
+        let mut alarm = self.0.alarms.at(way.alarm().min(deadline));
         loop {
-            tokio::select! {
-                biased;
-                (index, reply) = way.first() => match reply {
-                    Ok(reply) => if let Some(answer) = way.replied(index, reply) { return Ok(answer) },
-                    Err(lost) => way.lost(index, lost),
-                },
-                () = &mut alarm => {
-                    if Instant::now() >= deadline {
-                        way.out_of_time();
-                        return way.end();
+            let came = poll_fn(|context| match way.poll_first(context) {
+                Poll::Ready(first) => Poll::Ready(Some(first)),
+                Poll::Pending => alarm.poll(context).map(|()| None),
+            });
+            match came.await {
+                Some((index, Ok(reply))) => {
+                    if let Some(answer) = way.replied(index, reply) {
+                        return Ok(answer);
                     }
-                    way.rang();
                 }
+                Some((index, Err(lost))) => way.lost(index, lost),
+                None if Instant::now() >= deadline => {
+                    way.out_of_time();
+                    return way.end();
+                }
+                None => way.rang(),
             }
             if way.is_over() {
                 return way.end();
             }
-            alarm.as_mut().reset(way.alarm().min(deadline));
+            alarm.reset(way.alarm().min(deadline));
         }
     }
 }
@@ -157,7 +163,7 @@ mod tests {
             let end = Instant::now() + super::super::TRY.default;
             while counters.rescued.get() == 0 {
                 assert!(Instant::now() < end, "it is rescued before its first try is given up");
-                sleep_until(behind.alarm()).await;
+                tokio::time::sleep_until(behind.alarm()).await;
                 behind.rang();
             }
             assert_eq!(behind.open(), 2);

@@ -2,7 +2,8 @@
 //!
 //! Everything here lives on one worker's thread. [`Upstreams`] holds what the worker knows of its servers; a
 //! [`Group`] is the servers of one zone, and [`Group::ask`] is the way in. [`group`] holds the loop,
-//! [`asking`] how a zone wants it, `way` what one query does in it, [`server`] one server and its connections, [`connection`] (and `queue`) one TCP connection, [`datagram`] UDP,
+//! [`asking`] how a zone wants it, `way` what one query does in it, `alarms` when it does what it does unasked,
+//! [`server`] one server and its connections, [`connection`] (and `queue`) one TCP connection, [`datagram`] UDP,
 //! [`standing`], [`health`] and [`rtt`] what we think of a server, [`message`] the bytes.
 //!
 //! # Decisions
@@ -34,6 +35,7 @@
 //! **An abandoned query keeps its place.** When nobody waits for a reply any more, its id stays taken on its
 //! connection until the reply came: the server is still busy with it, and its late reply is a sign of life.
 
+mod alarms;
 pub mod asking;
 pub mod connection;
 pub mod datagram;
@@ -63,6 +65,7 @@ pub use group::Group;
 
 use crate::count::{Counter, Gauge, Histogram};
 use crate::limit::Limit;
+use alarms::Alarms;
 use group::Inner;
 use hedges::Hedges;
 use outage::Outage;
@@ -267,6 +270,7 @@ pub enum Failure {
 pub struct Upstreams {
     settings: Rc<Cell<Settings>>,
     hedges: Rc<RefCell<Hedges>>,
+    alarms: Rc<Alarms>,
     /// Weak: a server that no group names any more goes away with the last group that does.
     known: RefCell<HashMap<(Server, Terms), Weak<Upstream>>>,
 }
@@ -274,7 +278,12 @@ pub struct Upstreams {
 impl Upstreams {
     /// No servers yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Rc::new(Cell::new(settings)), hedges: Rc::default(), known: RefCell::default() }
+        Self {
+            settings: Rc::new(Cell::new(settings)),
+            hedges: Rc::default(),
+            alarms: Rc::default(),
+            known: RefCell::default(),
+        }
     }
 
     /// Takes other settings, for new queries and new connections.
@@ -306,6 +315,7 @@ impl Upstreams {
             turn: Cell::default(),
             settings: self.settings.clone(),
             hedges: self.hedges.clone(),
+            alarms: self.alarms.clone(),
         })
     }
 

@@ -2,10 +2,9 @@
 //!
 //! [`Group::ask`](super::Group::ask) waits; here is decided what to do with what came, or did not come.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ use super::group::Inner;
 use super::message::{self, FORMERR, Query};
 use super::rtt::PATIENCE_MIN;
 use super::server::{Expected, Upstream};
-use super::{Ask, Failure, TRIES, Transport};
+use super::{Ask, Failure, TRIES};
 
 /// Deaths of a connection under one query, after which it is not sent again.
 const DEATHS: usize = 2;
@@ -108,9 +107,6 @@ impl<'a> Way<'a> {
         if let Some(first) = way.order.first() {
             let (now, rtt) = (Instant::now(), first.upstream.standing.rtt());
             way.hedge = Chance::At(now + rtt.hedge_delay(settings.try_timeout));
-            if first.upstream.standing.server.transport == Transport::Tcp {
-                way.rescue = Chance::At(now + rtt.slow_after(settings.try_timeout));
-            }
         }
         way
     }
@@ -148,6 +144,12 @@ impl<'a> Way<'a> {
         let patience = (patience * doubled).min(max);
         let begun = at.upstream.ask(&query, &avoid);
         let began = Instant::now();
+        // Whoever is first in line stays so, and needs no rescue.
+        if let (true, Some((connection, place))) = (self.tries.is_empty(), &begun.place)
+            && connection.is_behind(*place)
+        {
+            self.rescue = Chance::At(began + standing.rtt().slow_after(max));
+        }
         self.tries.push(Try {
             stop,
             began,
@@ -159,19 +161,16 @@ impl<'a> Way<'a> {
         });
     }
 
-    /// Waits for what comes first of the tries that are open: which it is, and the reply.
-    pub async fn first(&mut self) -> (usize, Reply) {
-        poll_fn(|context| {
-            for (index, open) in self.tries.iter_mut().enumerate() {
-                let Some(reply) = &mut open.reply else { continue };
-                if let Poll::Ready(came) = Pin::new(reply).poll(context) {
-                    open.reply = None;
-                    return Poll::Ready((index, came));
-                }
+    /// Comes with what comes first of the tries that are open: which it is, and the reply.
+    pub fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<(usize, Reply)> {
+        for (index, open) in self.tries.iter_mut().enumerate() {
+            let Some(reply) = &mut open.reply else { continue };
+            if let Poll::Ready(came) = Pin::new(reply).poll(context) {
+                open.reply = None;
+                return Poll::Ready((index, came));
             }
-            Poll::Pending
-        })
-        .await
+        }
+        Poll::Pending
     }
 
     /// Tries that are open.
