@@ -20,6 +20,7 @@
 //! ([`crate::cache::prefetch`]), by a flight that nobody waits for.
 
 pub mod counters;
+mod crew;
 pub mod flights;
 pub mod log;
 pub mod loops;
@@ -55,6 +56,7 @@ use crate::limit::Limit;
 use crate::local;
 use crate::upstream::{Ask, Failure, Upstreams};
 use crate::wire::{answer, extended_error, rcode};
+use crew::Crew;
 use flights::{Flights, Joined, Opened};
 use reply::{Desk, Manner, Outcome};
 
@@ -150,6 +152,8 @@ pub struct Resolver {
     flights: RefCell<Flights>,
     desk: RefCell<Desk>,
     maker: RefCell<Maker>,
+    /// Who takes off.
+    crew: Crew<Miss>,
 }
 
 /// A question that the cache could not answer, or whose answer is to be refreshed.
@@ -185,6 +189,7 @@ impl Resolver {
             flights: RefCell::default(),
             desk: RefCell::default(),
             maker: RefCell::default(),
+            crew: Crew::default(),
         })
     }
 
@@ -254,11 +259,19 @@ impl Resolver {
 
     fn take_off(self: &Rc<Self>, miss: Miss) {
         self.counters.flights.up();
-        tokio::task::spawn_local(Rc::clone(self).fly(miss));
+        let Some(miss) = self.crew.hand(miss) else { return };
+        let resolver = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let mut next = Some(miss);
+            while let Some(miss) = next {
+                resolver.fly(miss).await;
+                next = resolver.crew.work().await;
+            }
+        });
     }
 
     /// One flight, from start to end.
-    async fn fly(self: Rc<Self>, miss: Miss) {
+    async fn fly(&self, miss: Miss) {
         let deadline = self.routes.borrow().snapshot.resolve.deadline;
         let stale_after = miss.route.times.stale_after;
         if miss.route.group.is_out() {
