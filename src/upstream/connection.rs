@@ -12,12 +12,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
+use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::message::{self, Query};
-use super::queue::{FORGET, Queue};
+use super::queue::{FORGET, Queue, Ticket};
 use super::standing::Standing;
 use super::{IDLE, Settings, Transport, mark};
 
@@ -131,7 +133,7 @@ impl Connection {
 
     /// Queries that the server has not answered yet.
     pub fn load(&self) -> usize {
-        self.queue.borrow().open.len()
+        self.queue.borrow().len()
     }
 
     /// Whether it takes new queries.
@@ -142,14 +144,15 @@ impl Connection {
     /// Whether a new query would stand behind one that has been open for `slow_after`.
     pub fn is_held_up(&self, slow_after: Duration) -> bool {
         let queue = self.queue.borrow();
-        let oldest = queue.open.first_key_value();
         self.works_in_order()
-            && oldest.is_some_and(|(_, open)| open.began.max(self.ready_at.get()).elapsed() >= slow_after)
+            && queue
+                .oldest()
+                .is_some_and(|(_, open)| open.began.max(self.ready_at.get()).elapsed() >= slow_after)
     }
 
     /// Whether the query at `place` stands behind another.
     pub fn is_behind(&self, place: u64) -> bool {
-        self.queue.borrow().open.first_key_value().is_some_and(|(first, _)| *first < place)
+        self.queue.borrow().oldest().is_some_and(|(first, _)| first < place)
     }
 
     /// Whether the oldest query has held up the others for `slow_after`, and no bytes came meanwhile.
@@ -186,20 +189,20 @@ impl Connection {
 
     /// Adds a query; it is written when the task's turn comes.
     pub fn send(self: &Rc<Self>, query: &Query) -> Pending {
-        let (reply, receiver) = oneshot::channel();
+        let now = Instant::now();
         let mut queue = self.queue.borrow_mut();
-        queue.forget();
-        let place = queue.push(query, reply);
+        queue.forget(now);
+        let ticket = queue.push(query, now);
         let counters = &self.standing.counters;
-        if place == 0 {
+        if ticket.place == 0 {
             counters.first[Transport::Tcp as usize].bump()
         } else {
             counters.reused.bump()
         }
-        self.used.set(Instant::now());
+        self.used.set(now);
         self.waiting.set(self.waiting.get() + 1);
         self.wake.notify_one();
-        Pending { connection: self.clone(), place, receiver }
+        Pending { connection: self.clone(), ticket }
     }
 
     /// Connects, and then serves the connection until it is over. Every query still open then is told.
@@ -330,20 +333,29 @@ impl Connection {
     /// Reads what is there, and hands out the whole replies in it; whether there may be more.
     fn read(&self, stream: &TcpStream, inbox: &mut Vec<u8>) -> io::Result<bool> {
         inbox.reserve(READ);
-        let more = match stream.try_read_buf(inbox) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => n >= READ,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(e) => return Err(e),
+        let room = inbox.capacity() - inbox.len();
+        let mut came = None;
+        let tried = stream.try_io(Interest::READABLE, || {
+            let n = rustix::io::read(stream, spare_capacity(inbox))?;
+            came = Some(n);
+            // Less than there was room for: nothing is left. Say so, and save the call that would find out.
+            if n == 0 || n == room { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        });
+        let more = match (came, tried) {
+            (Some(0), _) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            (Some(n), _) => n == room,
+            (None, Err(e)) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
+            (None, _) => return Ok(false),
         };
-        self.heard.set(Instant::now());
+        let now = Instant::now();
+        self.heard.set(now);
         self.strikes.set(0);
         self.struck.set(None);
         let mut rest = inbox.as_slice();
         while let Some((length, after)) = rest.split_first_chunk::<2>()
             && let Some((frame, after)) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))
         {
-            self.receive(frame);
+            self.receive(frame, now);
             rest = after;
         }
         let taken = inbox.len() - rest.len();
@@ -355,7 +367,7 @@ impl Connection {
     }
 
     /// A message came. What matches no open query is counted and dropped: the query stays open.
-    fn receive(&self, frame: &[u8]) {
+    fn receive(&self, frame: &[u8], now: Instant) {
         let Some((overtook, open)) = self.queue.borrow_mut().take(frame) else {
             self.standing.counters.mismatched.bump();
             return;
@@ -363,15 +375,12 @@ impl Connection {
         if overtook {
             self.overtakes.set(true);
         }
-        self.standing.heard(open.began.elapsed(), open.alone);
+        self.standing.heard(now.saturating_duration_since(open.began), open.alone, now);
         match message::keepalive(frame) {
             // RFC 7828 section 3.2.2: zero asks us to close as soon as we can.
             Some(Duration::ZERO) => self.retire(),
             Some(limit) => self.idle.set((limit * 4 / 5).min(IDLE.max)),
             None => {}
-        }
-        if let Some(reply) = open.reply {
-            let _ = reply.send(Ok(frame.to_vec())); // fails if nobody waits any more: nothing is lost
         }
     }
 }
@@ -435,18 +444,22 @@ fn has_source(server: std::net::SocketAddr) -> bool {
 #[derive(Debug)]
 pub struct Pending {
     connection: Rc<Connection>,
+    ticket: Ticket,
+}
+
+impl Pending {
     /// Its place among the connection's queries.
-    pub place: u64,
-    receiver: oneshot::Receiver<Reply>,
+    pub fn place(&self) -> u64 {
+        self.ticket.place
+    }
 }
 
 /// Comes with the reply.
 impl Future for Pending {
     type Output = Reply;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
-        let received = Pin::new(&mut self.receiver).poll(context);
-        received.map(|reply| reply.unwrap_or(Err(Lost::Died { sent: true })))
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+        self.connection.queue.borrow_mut().poll(self.ticket, context.waker())
     }
 }
 
@@ -454,9 +467,7 @@ impl Drop for Pending {
     /// Answered or not, nobody waits any more. An unanswered query keeps its place (see the decisions).
     fn drop(&mut self) {
         let connection = &self.connection;
-        if let Some(open) = connection.queue.borrow_mut().open.get_mut(&self.place) {
-            open.reply = None;
-        }
+        connection.queue.borrow_mut().give_back(self.ticket);
         connection.waiting.set(connection.waiting.get().saturating_sub(1));
         if connection.retired.get() && connection.waiting.get() == 0 {
             connection.wake.notify_one();

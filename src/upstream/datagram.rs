@@ -26,7 +26,7 @@ pub async fn exchange(standing: &Standing, query: &Query) -> Reply {
     let began = Instant::now();
     let reply = attempt(standing, query, &socket).await;
     match &reply {
-        Ok(_) => standing.heard(began.elapsed(), true),
+        Ok(_) => standing.heard(began.elapsed(), true, Instant::now()),
         Err(error) => standing.failed(began, &format!("it cannot be reached: {error}")),
     }
     reply.map_err(|_| Lost::Unreachable)

@@ -1,9 +1,13 @@
 //! The open queries of one connection, with an id space of its own, and the bytes to be written.
+//!
+//! A query has a slot, from when it is added until it is answered and nobody waits for it any more; slots are used
+//! again, so that a query costs no memory of its own. Its place says when it was added, and tells it from whoever had
+//! its slot before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Transport;
@@ -12,6 +16,11 @@ use super::message::{self, HEADER, Query};
 
 /// After this long, nobody waits for a reply any more and none is expected; its id is free again.
 pub const FORGET: Duration = Duration::from_secs(10);
+
+/// The order is tidied up behind its front only when it is longer than this.
+const TIDY: usize = 64;
+/// Slots that are kept when nobody has any.
+const KEPT: usize = 256;
 
 /// A query that is open on a connection.
 #[derive(Debug)]
@@ -24,17 +33,45 @@ pub struct Open {
     pub began: Instant,
     /// Whether no other query was open when it was sent.
     pub alone: bool,
-    /// Who waits for it; `None` if nobody does any more.
-    pub reply: Option<oneshot::Sender<Reply>>,
+}
+
+/// Who waits for a reply.
+#[derive(Debug)]
+enum Waits {
+    /// Nobody, or nobody any more.
+    Nobody,
+    /// Somebody, who is to be woken up.
+    Somebody(Option<Waker>),
+    /// Somebody who has not fetched it yet.
+    Came(Reply),
+}
+
+#[derive(Debug)]
+struct Slot {
+    place: u64,
+    /// As long as no reply came.
+    open: Option<Open>,
+    waits: Waits,
+}
+
+/// Where the reply to a query is fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    /// Its place among all queries that the connection ever had.
+    pub place: u64,
+    slot: usize,
 }
 
 /// The open queries and the bytes to be written.
 #[derive(Debug)]
 pub struct Queue {
-    /// By the order in which they were sent.
-    pub open: BTreeMap<u64, Open>,
-    /// From id to place in `open`.
-    ids: HashMap<u16, u64, foldhash::fast::RandomState>,
+    slots: Vec<Slot>,
+    /// Slots that nobody has.
+    free: Vec<usize>,
+    /// From id to the slot of an open query.
+    ids: HashMap<u16, usize, foldhash::fast::RandomState>,
+    /// Places and slots in the order in which they were added. The first is open; others may not be any more.
+    order: VecDeque<(u64, usize)>,
     next_place: u64,
     next_id: u16,
     /// Odd: adding it visits all 65,536 ids before any comes again.
@@ -49,8 +86,10 @@ impl Queue {
     /// No queries, and ids from a random one on in random steps.
     pub fn new() -> Self {
         Self {
-            open: BTreeMap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
             ids: HashMap::default(),
+            order: VecDeque::new(),
             next_place: 0,
             next_id: rand::random(),
             id_step: rand::random::<u16>() | 1,
@@ -59,8 +98,19 @@ impl Queue {
         }
     }
 
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The oldest that is open, and its place.
+    pub fn oldest(&self) -> Option<(u64, &Open)> {
+        let &(place, slot) = self.order.front()?;
+        Some((place, self.slots.get(slot)?.open.as_ref()?))
+    }
+
     /// Adds a query with an id that is free and was not used for as long as possible.
-    pub fn push(&mut self, query: &Query, reply: oneshot::Sender<Reply>) -> u64 {
+    pub fn push(&mut self, query: &Query, began: Instant) -> Ticket {
         // PIPELINE is far below the number of ids, so a free one is near.
         while self.ids.contains_key(&self.next_id) {
             self.next_id = self.next_id.wrapping_add(self.id_step);
@@ -75,48 +125,114 @@ impl Queue {
         self.out[at..at + 2].copy_from_slice(&length.to_be_bytes());
         let place = self.next_place;
         self.next_place += 1;
-        let alone = self.open.is_empty();
-        let began = Instant::now();
-        let open = Open { id, query: query.clone(), offset, began, alone, reply: Some(reply) };
-        self.ids.insert(id, place);
-        self.open.insert(place, open);
-        place
+        let alone = self.ids.is_empty();
+        let open = Open { id, query: query.clone(), offset, began, alone };
+        let slot = self.seat(Slot { place, open: Some(open), waits: Waits::Somebody(None) });
+        self.ids.insert(id, slot);
+        self.order.push_back((place, slot));
+        Ticket { place, slot }
     }
 
-    /// Takes out the query that `frame` answers; true with it if an older one is still open.
+    fn seat(&mut self, slot: Slot) -> usize {
+        if let Some(free) = self.free.pop() {
+            self.slots[free] = slot;
+            return free;
+        }
+        self.slots.push(slot);
+        self.slots.len() - 1
+    }
+
+    /// Closes the query that `frame` answers, and hands the reply to whoever waits. Returns the query; true with it
+    /// if an older one is still open.
     pub fn take(&mut self, frame: &[u8]) -> Option<(bool, Open)> {
         if frame.len() < HEADER {
             return None;
         }
         let id = message::id(frame)?;
-        let place = *self.ids.get(&id)?;
-        if !self.open.get(&place)?.query.is_answered_by(frame) {
+        let slot = *self.ids.get(&id)?;
+        if !self.slots[slot].open.as_ref()?.query.is_answered_by(frame) {
             return None;
         }
-        let overtook = self.open.first_key_value().is_some_and(|(first, _)| *first < place);
         self.ids.remove(&id);
-        Some((overtook, self.open.remove(&place)?))
+        let place = self.slots[slot].place;
+        let open = self.slots[slot].open.take()?;
+        let overtook = self.order.front().is_some_and(|(first, _)| *first < place);
+        self.hand_over(slot, || Ok(frame.to_vec()));
+        self.tidy();
+        Some((overtook, open))
+    }
+
+    /// Tells whoever waits at a slot whose query is closed.
+    fn hand_over(&mut self, slot: usize, reply: impl FnOnce() -> Reply) {
+        match &mut self.slots[slot].waits {
+            waits @ Waits::Somebody(_) => {
+                if let Waits::Somebody(Some(waker)) = std::mem::replace(waits, Waits::Came(reply())) {
+                    waker.wake();
+                }
+            }
+            Waits::Nobody | Waits::Came(_) => self.free.push(slot),
+        }
+    }
+
+    /// Drops from the order what is not open: all of it at the front, and the rest when it is most of what is there.
+    fn tidy(&mut self) {
+        let slots = &self.slots;
+        let is_open =
+            |&(place, slot): &(u64, usize)| slots[slot].place == place && slots[slot].open.is_some();
+        while self.order.front().is_some_and(|first| !is_open(first)) {
+            self.order.pop_front();
+        }
+        if self.order.len() > 2 * self.ids.len() + TIDY {
+            self.order.retain(is_open);
+        }
+    }
+
+    /// Comes with the reply.
+    pub fn poll(&mut self, ticket: Ticket, waker: &Waker) -> Poll<Reply> {
+        match &mut self.slots[ticket.slot].waits {
+            Waits::Somebody(Some(known)) if known.will_wake(waker) => Poll::Pending,
+            waits => match std::mem::replace(waits, Waits::Somebody(Some(waker.clone()))) {
+                Waits::Came(reply) => Poll::Ready(reply),
+                _ => Poll::Pending,
+            },
+        }
+    }
+
+    /// Nobody waits any more. A query without a reply keeps its slot, and its id.
+    pub fn give_back(&mut self, ticket: Ticket) {
+        let slot = &mut self.slots[ticket.slot];
+        slot.waits = Waits::Nobody;
+        if slot.open.is_none() {
+            self.free.push(ticket.slot);
+        }
+        if self.slots.len() > KEPT && self.free.len() == self.slots.len() {
+            (self.slots, self.free) = (Vec::new(), Vec::new());
+        }
     }
 
     /// Frees the ids of the oldest queries that nobody waits for and that no reply will come for.
-    pub fn forget(&mut self) {
-        while let Some(first) = self.open.first_entry()
-            && first.get().reply.is_none()
-            && first.get().began.elapsed() >= FORGET
+    pub fn forget(&mut self, now: Instant) {
+        while let Some(&(_, slot)) = self.order.front()
+            && let Slot { open: Some(open), waits: Waits::Nobody, .. } = &self.slots[slot]
+            && now.saturating_duration_since(open.began) >= FORGET
         {
-            let open = first.remove();
             self.ids.remove(&open.id);
+            self.slots[slot].open = None;
+            self.free.push(slot);
+            self.tidy();
         }
     }
 
     /// Tells all who wait that no reply will come: `end`, or that the connection died.
     pub fn lose(&mut self, end: Option<Lost>) {
-        let written = self.written;
         self.ids = HashMap::default();
         self.out = Vec::new();
-        for (_, open) in std::mem::take(&mut self.open) {
-            if let Some(reply) = open.reply {
-                let _ = reply.send(Err(end.unwrap_or(Lost::Died { sent: open.offset < written })));
+        for (place, slot) in std::mem::take(&mut self.order) {
+            if self.slots[slot].place == place
+                && let Some(open) = self.slots[slot].open.take()
+            {
+                let sent = open.offset < self.written;
+                self.hand_over(slot, || Err(end.unwrap_or(Lost::Died { sent })));
             }
         }
     }

@@ -102,7 +102,7 @@ impl Upstream {
         let Some(connection) = self.connection(avoid) else { return Begun::limited() };
         let outstanding = self.standing.asking();
         let pending = connection.send(query);
-        let place = Some((connection, pending.place));
+        let place = Some((connection, pending.place()));
         Begun { reply: Expected::Stream(pending, outstanding), place }
     }
 

@@ -83,9 +83,9 @@ impl Standing {
 
     /// A reply came, whether or not somebody still waits for it: the server lives. `alone` as in
     /// [`Rtt::sample`].
-    pub fn heard(&self, took: Duration, alone: bool) {
+    pub fn heard(&self, took: Duration, alone: bool, now: Instant) {
         self.rtt.borrow_mut().sample(took, alone);
-        self.heard.set(Some(Instant::now()));
+        self.heard.set(Some(now));
         if self.health.borrow_mut().answered() {
             self.counters.out.down();
             if self.outage.as_ref().is_some_and(|outage| outage.ends()) {
