@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 const EVENTS: usize = 64;
 /// What the alarm is called where sockets have their numbers.
 const ALARM: u64 = u64::MAX;
+const NEWS: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// See the module.
@@ -31,25 +32,30 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Datagrams on these sockets. Must be called on a tokio runtime.
+    /// No sockets yet. Must be called on a tokio runtime.
     ///
     /// # Errors
     /// The kernel has no descriptors or no memory left for it.
-    pub fn on<'s, S: AsFd + 's>(sockets: impl Iterator<Item = &'s S>) -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         let queue = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        for (number, socket) in (0..).zip(sockets) {
-            epoll::add(&queue, socket, epoll::EventData::new_u64(number), flags)?;
-        }
         let alarm =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-        epoll::add(&queue, &alarm, epoll::EventData::new_u64(ALARM), flags)?;
+        epoll::add(&queue, &alarm, epoll::EventData::new_u64(ALARM), NEWS)?;
         #[expect(
             deprecated,
             reason = "its successor is unsafe, for types whose descriptor may change: this one's cannot"
         )]
         let queue = AsyncFd::new(queue)?;
         Ok(Self { queue, alarm, events: Vec::with_capacity(EVENTS) })
+    }
+
+    /// Tells of datagrams on this socket, too, under this number. Not of room to write: each answer that a client takes
+    /// makes some, and would wake the worker once more.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn add(&self, socket: &impl AsFd, number: usize) -> io::Result<()> {
+        Ok(epoll::add(self.queue.get_ref(), socket, epoll::EventData::new_u64(number as u64), NEWS)?)
     }
 
     /// Waits in the event loop until datagrams may be there to be [told of](Self::told).

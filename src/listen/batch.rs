@@ -9,8 +9,11 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
+
+use socket2::SockAddr;
 
 use crate::limit::Limit;
 
@@ -18,6 +21,8 @@ use crate::limit::Limit;
 pub const BATCH: Limit<usize> = Limit::new(1, 64, 1024);
 /// Datagrams asked for at least: a call prepares room for as many as it asks for, however few come.
 const LEAST: usize = 8;
+/// Late answers per system call.
+const LATE: usize = 16;
 /// Bytes of a query that are looked at; a longer one is malformed to us. Queries are some 40 bytes, padded
 /// ones (RFC 8467) 128, and a question without its options fits 290.
 pub const QUERY_SIZE: usize = 1536;
@@ -180,27 +185,7 @@ impl Batch {
                 write_local_address(parts.control(q.slot), local, header);
             }
         }
-        let (mut sent, mut next) = (0, 0);
-        while next < total {
-            // SAFETY: headers `next..total` were filled in above and point into buffers owned by `self`.
-            let n = unsafe {
-                libc::sendmmsg(
-                    socket.as_raw_fd(),
-                    self.outgoing[next..].as_mut_ptr(),
-                    (total - next) as u32,
-                    libc::MSG_DONTWAIT as _,
-                )
-            };
-            match usize::try_from(n) {
-                Ok(n) => {
-                    sent += n;
-                    next += n;
-                }
-                Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => break,
-                // "If an error occurs, it is that of the first datagram": sendmmsg(2). Skip that one.
-                Err(_) => next += 1,
-            }
-        }
+        let sent = send_messages(socket, &mut self.outgoing[..total]);
         self.queued.clear();
         self.used = 0;
         sent
@@ -254,27 +239,56 @@ impl Pointers {
     }
 }
 
-/// Sends one answer later than its batch: a miss.
-///
-/// # Errors
-/// What the kernel said; the datagram is lost then.
-pub fn send_to(socket: BorrowedFd<'_>, peer: &Peer, answer: &[u8]) -> io::Result<()> {
-    let mut control = Control([0; 64]);
-    let mut vector = libc::iovec { iov_base: answer.as_ptr().cast_mut().cast(), iov_len: answer.len() };
-    let address = socket2::SockAddr::from(peer.address);
-    // SAFETY: all-zero bytes are a valid msghdr.
-    let mut header: libc::msghdr = unsafe { mem::zeroed() };
-    header.msg_name = address.as_ptr().cast_mut().cast();
-    header.msg_namelen = address.len();
-    header.msg_iov = ptr::from_mut(&mut vector);
-    header.msg_iovlen = 1;
-    if let Some(local) = peer.local {
-        write_local_address(&raw mut control, local, &mut header);
+/// Sends answers later than the batches of their queries, each a part of `bytes`: misses. Returns how many the kernel
+/// took; the rest is dropped, as the network might have done.
+pub fn send_late(socket: BorrowedFd<'_>, late: &[(Peer, Range<usize>)], bytes: &[u8]) -> usize {
+    late.chunks(LATE).map(|late| send_few(socket, late, bytes)).sum()
+}
+
+/// At most [`LATE`] of them.
+fn send_few(socket: BorrowedFd<'_>, late: &[(Peer, Range<usize>)], bytes: &[u8]) -> usize {
+    // SAFETY: both are plain C structures for which all-zero bytes are a valid value.
+    let (header, vector) = unsafe { (mem::zeroed::<libc::mmsghdr>(), mem::zeroed::<libc::iovec>()) };
+    let (mut headers, mut vectors, mut controls) =
+        ([header; LATE], [vector; LATE], [const { Control([0; 64]) }; LATE]);
+    let names: [_; LATE] = std::array::from_fn(|i| late.get(i).map(|(peer, _)| SockAddr::from(peer.address)));
+    let parts = headers.iter_mut().zip(&mut vectors).zip(&mut controls).zip(&names).zip(late);
+    for ((((message, vector), control), name), (peer, range)) in parts {
+        let (header, answer) = (&mut message.msg_hdr, &bytes[range.clone()]);
+        *vector = libc::iovec { iov_base: answer.as_ptr().cast_mut().cast(), iov_len: answer.len() };
+        if let Some(name) = name {
+            header.msg_name = name.as_ptr().cast_mut().cast();
+            header.msg_namelen = name.len();
+        }
+        header.msg_iov = ptr::from_mut(vector);
+        header.msg_iovlen = 1;
+        if let Some(local) = peer.local {
+            write_local_address(ptr::from_mut(control), local, header);
+        }
     }
-    // SAFETY: the header points at the address, the vector, the answer and the control buffer above, all of
-    // which outlive the call; sendmsg writes to none of them.
-    let n = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
-    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    send_messages(socket, &mut headers[..late.len()])
+}
+
+/// Sends without waiting. Returns how many the kernel took. What the headers point at must be there.
+fn send_messages(socket: BorrowedFd<'_>, messages: &mut [libc::mmsghdr]) -> usize {
+    let (mut sent, mut next) = (0, 0);
+    while next < messages.len() {
+        let rest = &mut messages[next..];
+        // SAFETY: both callers have filled in all of these headers; they point into buffers that outlive the call.
+        let n = unsafe {
+            libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, libc::MSG_DONTWAIT as _)
+        };
+        match usize::try_from(n) {
+            Ok(n) => {
+                sent += n;
+                next += n;
+            }
+            Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => break,
+            // "If an error occurs, it is that of the first datagram": sendmmsg(2). Skip that one.
+            Err(_) => next += 1,
+        }
+    }
+    sent
 }
 
 /// Asks the kernel to say of each datagram to which of our addresses it was sent.
@@ -414,11 +428,19 @@ mod tests {
         assert_eq!(batch.send(server.as_fd()), 2);
         let peer = batch.peer(0).unwrap();
         assert_eq!(peer.address, client.local_addr().unwrap());
-        send_to(server.as_fd(), &peer, b"later").unwrap();
         let mut buffer = [0; 16];
-        for expected in [&b"one"[..], b"two", b"later"] {
+        for expected in [&b"one"[..], b"two"] {
             let n = client.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..n], expected);
+        }
+        for count in [0, 1, LATE, LATE * 2 + 1] {
+            let late: Vec<_> = (0..count).map(|i| (peer, i..i + 2)).collect();
+            let bytes: Vec<_> = (0..=count as u8).collect();
+            assert_eq!(send_late(server.as_fd(), &late, &bytes), count);
+            for expected in bytes.windows(2) {
+                let n = client.recv(&mut buffer).unwrap();
+                assert_eq!(&buffer[..n], expected);
+            }
         }
         assert_eq!(batch.receive(server.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }

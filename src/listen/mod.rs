@@ -6,6 +6,7 @@ pub mod bind;
 pub mod ending;
 pub mod front;
 pub mod guard;
+pub mod outbox;
 pub mod own;
 pub mod tcp;
 pub mod udp;

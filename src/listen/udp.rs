@@ -12,29 +12,32 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::clock::Now;
-use crate::resolve::{Miss, ReplyTo};
+use crate::resolve::Miss;
 
 use super::Served;
 use super::arrivals::Arrivals;
-use super::batch::{self, BATCH, Batch, Peer};
+use super::batch::{BATCH, Batch, Peer};
 use super::front::{self, Client, Front, Held, Protocol, Round, Verdict};
+use super::outbox::{Outbox, WayBack};
 
 /// How long the event loop may wait for its turn. Also the time between two datagrams beyond which it is not worth while
 /// to keep the thread for the next one.
 const TURN: Duration = Duration::from_millis(5);
 
 /// One worker's socket on one address.
-pub struct Listener {
+struct Listener {
     front: Rc<Front>,
-    socket: Rc<UdpSocket>,
-    served: Arc<Served>,
     client: Client,
     batch: Batch,
     /// Whether datagrams may be there.
     ready: bool,
     /// Hits of this batch, by zone: they share its latency.
     hits: Vec<u64>,
+    /// Answers that come later.
+    outbox: Rc<Outbox>,
     misses: Vec<(Peer, Box<(Miss, Held)>)>,
     refreshes: Vec<Miss>,
 }
@@ -43,16 +46,29 @@ pub struct Listener {
 pub struct Datagrams {
     listeners: Vec<Listener>,
     arrivals: Arrivals,
+    /// Told when answers wait in an outbox.
+    filled: Rc<Notify>,
 }
 
 impl Datagrams {
-    /// Must be called on a tokio runtime.
+    /// No sockets yet. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// The event loop cannot take the sockets.
-    pub fn of(listeners: Vec<Listener>) -> io::Result<Self> {
-        let arrivals = Arrivals::on(listeners.iter().map(|listener| &*listener.socket))?;
-        Ok(Self { listeners, arrivals })
+    /// The event loop cannot take the event queue.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { listeners: Vec::new(), arrivals: Arrivals::new()?, filled: Rc::default() })
+    }
+
+    /// Adds the socket of the next address, which must not block.
+    ///
+    /// # Errors
+    /// The event queue cannot take the socket.
+    pub fn add(&mut self, front: Rc<Front>, socket: UdpSocket, served: Arc<Served>) -> io::Result<()> {
+        let number = self.listeners.len();
+        self.arrivals.add(&socket, number)?;
+        let outbox = Outbox::new(Rc::clone(&front), Rc::new(socket), served, Rc::clone(&self.filled));
+        self.listeners.push(Listener::new(front, number, outbox)?);
+        Ok(())
     }
 
     /// Serves until it is dropped. `alone` says whether nothing else is under way on this thread.
@@ -66,9 +82,14 @@ impl Datagrams {
                 // Let TCP clients, upstreams and flights have their turn first.
                 tokio::task::yield_now().await;
             } else {
-                self.arrivals.some().await?;
+                tokio::select! {
+                    biased;
+                    () = self.filled.notified() => {}
+                    there = self.arrivals.some() => there?,
+                }
             }
-            let Self { listeners, arrivals } = &mut self;
+            self.listeners.iter().for_each(|listener| listener.outbox.send());
+            let Self { listeners, arrivals, .. } = &mut self;
             let mut turn = Turn { listeners, arrivals, last };
             turn.look();
             let came = turn.receive();
@@ -139,25 +160,16 @@ impl Turn<'_> {
 }
 
 impl Listener {
-    /// Serves `socket`, which must not block; `listener` is the number of its address.
-    ///
-    /// # Errors
-    /// The socket is none.
-    pub fn new(
-        front: Rc<Front>,
-        socket: UdpSocket,
-        listener: usize,
-        served: Arc<Served>,
-    ) -> io::Result<Self> {
-        let client = Client { protocol: Protocol::Udp, v6: socket.local_addr()?.is_ipv6(), listener };
+    /// Serves the outbox's socket; `number` is that of its address.
+    fn new(front: Rc<Front>, number: usize, outbox: Rc<Outbox>) -> io::Result<Self> {
+        let v6 = outbox.socket.local_addr()?.is_ipv6();
         Ok(Self {
             front,
-            socket: Rc::new(socket),
-            served,
-            client,
+            client: Client { protocol: Protocol::Udp, v6, listener: number },
             batch: Batch::new(BATCH.default),
             ready: true,
             hits: Vec::new(),
+            outbox,
             misses: Vec::with_capacity(BATCH.default),
             refreshes: Vec::with_capacity(BATCH.default),
         })
@@ -165,7 +177,7 @@ impl Listener {
 
     /// One batch; when it came. `None`: nothing was there.
     fn receive(&mut self) -> Option<Now> {
-        let received = match self.batch.receive(self.socket.as_fd()) {
+        let received = match self.batch.receive(self.outbox.socket.as_fd()) {
             Ok((received, more)) => {
                 // Where several came at once, others have come meanwhile.
                 self.ready = more || received > 1;
@@ -211,9 +223,9 @@ impl Listener {
         }
         let queued = self.batch.queued();
         if queued > 0 {
-            let sent = self.batch.send(self.socket.as_fd());
+            let sent = self.batch.send(self.outbox.socket.as_fd());
             front.counters.send_failed.add((queued - sent) as u64);
-            self.served.answers.add(sent as u64);
+            self.outbox.served.answers.add(sent as u64);
             view.record_hits(&self.hits, Now::read().since(round.now));
         }
         self.hand_off(&round);
@@ -238,12 +250,7 @@ impl Listener {
         for (peer, miss) in self.misses.drain(..) {
             let (miss, mut held) = *miss;
             held.note(miss.route.log.as_ref(), peer.address, || asked_at(&peer, self.client.listener, round));
-            let reply_to = Box::new(Datagram {
-                front: Rc::clone(&self.front),
-                socket: Rc::clone(&self.socket),
-                served: Arc::clone(&self.served),
-                peer,
-            });
+            let reply_to = Box::new(WayBack { outbox: Rc::clone(&self.outbox), peer });
             self.front.resolver.resolve(miss, held.waiter(now, reply_to), now);
         }
         for miss in self.refreshes.drain(..) {
@@ -256,21 +263,4 @@ impl Listener {
 fn asked_at(peer: &Peer, listener: usize, round: &Round) -> IpAddr {
     let bound = || round.routes.snapshot.listeners.get(listener).map(SocketAddr::ip);
     peer.local.map(|(address, _)| address).or_else(bound).unwrap_or(Ipv4Addr::UNSPECIFIED.into())
-}
-
-/// The way back to the sender of a datagram.
-struct Datagram {
-    front: Rc<Front>,
-    socket: Rc<UdpSocket>,
-    served: Arc<Served>,
-    peer: Peer,
-}
-
-impl ReplyTo for Datagram {
-    fn send(&self, message: &[u8]) {
-        match batch::send_to(self.socket.as_fd(), &self.peer, message) {
-            Ok(()) => self.served.answers.bump(),
-            Err(_) => self.front.counters.send_failed.bump(),
-        }
-    }
 }

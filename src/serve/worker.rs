@@ -3,20 +3,19 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
 
 use crate::cache::Cache;
 use crate::listen::bind::Sockets;
 use crate::listen::front::Front;
 use crate::listen::tcp::Clients;
-use crate::listen::udp::{Datagrams, Listener};
+use crate::listen::udp::Datagrams;
 use crate::listen::{self, Served};
 use crate::resolve::{self, Resolver, Snapshot};
 
@@ -60,7 +59,7 @@ enum Phase {
 /// A running worker.
 pub struct Worker {
     phase: watch::Sender<Phase>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 impl Worker {
@@ -111,20 +110,8 @@ async fn serve(
     let resolver = Resolver::new(parts.index, parts.cache, parts.resolve, parts.published);
     let front = Rc::new(Front::new(Rc::clone(&resolver), parts.settings, parts.listen));
     let clients = Clients::new(Rc::clone(&front), parts.count);
-    let (mut acceptors, mut listeners) = (Vec::new(), Vec::new());
-    let listening = parts.sockets.into_iter().enumerate().try_for_each(|(number, (sockets, served))| {
-        let Sockets { udp, tcp } = sockets;
-        listeners.push(Listener::new(Rc::clone(&front), udp, number, Arc::clone(&served))?);
-        let tcp = TcpListener::from_std(tcp)?;
-        acceptors.push(spawn_local(Rc::clone(&clients).serve(tcp, number, served)));
-        Ok(())
-    });
-    let listening = listening.and_then(|()| {
-        let (resolver, clients) = (Rc::clone(&resolver), Rc::clone(&clients));
-        let alone = move || resolver.under_way() == 0 && clients.open() == 0;
-        spawn_local(Datagrams::of(listeners)?.serve(alone));
-        Ok(())
-    });
+    let mut acceptors = Vec::new();
+    let listening = listen(&front, &clients, parts.sockets, &mut acceptors);
     let failed = listening.is_err();
     // The supervisor waits for this message.
     let _ = started.send(listening);
@@ -147,4 +134,22 @@ async fn serve(
     }
     // Answers of the last flights are still on their way into the connections.
     sleep(DRAIN_STEP).await;
+}
+
+/// Has clients served on all addresses.
+fn listen(
+    front: &Rc<Front>,
+    clients: &Rc<Clients>,
+    sockets: Vec<(Sockets, Arc<Served>)>,
+    acceptors: &mut Vec<JoinHandle<()>>,
+) -> io::Result<()> {
+    let mut datagrams = Datagrams::new()?;
+    for (number, (Sockets { udp, tcp }, served)) in sockets.into_iter().enumerate() {
+        datagrams.add(Rc::clone(front), udp, Arc::clone(&served))?;
+        let tcp = TcpListener::from_std(tcp)?;
+        acceptors.push(spawn_local(Rc::clone(clients).serve(tcp, number, served)));
+    }
+    let (resolver, clients) = (Rc::clone(&front.resolver), Rc::clone(clients));
+    spawn_local(datagrams.serve(move || resolver.under_way() == 0 && clients.open() == 0));
+    Ok(())
 }
