@@ -188,7 +188,7 @@ impl Connection {
     }
 
     /// Adds a query; it is written when the task's turn comes.
-    pub fn send(self: &Rc<Self>, query: &Query) -> Pending {
+    pub fn send(self: &Rc<Self>, query: Query<'_>) -> Pending {
         let now = Instant::now();
         let mut queue = self.queue.borrow_mut();
         queue.forget(now);

@@ -19,7 +19,7 @@ const REPLY: usize = 4096;
 
 /// Asks and waits for the reply. What comes with another id or question is counted and dropped, and the
 /// wait goes on: it may be a forgery that wants to be first.
-pub async fn exchange(standing: &Standing, query: &Query) -> Reply {
+pub async fn exchange(standing: &Standing, query: Query<'_>) -> Reply {
     let address = standing.server.address;
     // No descriptor or port left: that is no fault of the server's.
     let socket = UdpSocket::bind(any(address)).await.map_err(|_| Lost::Limit)?;
@@ -40,7 +40,7 @@ pub(super) fn any(server: SocketAddr) -> SocketAddr {
     }
 }
 
-async fn attempt(standing: &Standing, query: &Query, socket: &UdpSocket) -> io::Result<Vec<u8>> {
+async fn attempt(standing: &Standing, query: Query<'_>, socket: &UdpSocket) -> io::Result<Vec<u8>> {
     mark::put(&socket2::SockRef::from(socket), standing.mark.get(), &standing.counters);
     socket.connect(standing.server.address).await?;
     let id = rand::random();
@@ -79,13 +79,9 @@ mod tests {
         runtime.block_on(async {
             let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let server = Server { address: silent.local_addr().unwrap(), transport: Transport::Udp };
-            let query = Query::new(&Ask {
-                name: Box::from([0]),
-                rtype: 1,
-                class: 1,
-                dnssec_ok: false,
-                checking_disabled: false,
-            });
+            let ask =
+                Ask { name: Box::from([0]), rtype: 1, class: 1, dnssec_ok: false, checking_disabled: false };
+            let query = Query::new(&ask);
             for mark in [None, Some(0x54)] {
                 let counters = Arc::new(Counters::default());
                 let standing = Standing::new(
@@ -93,7 +89,7 @@ mod tests {
                     &Terms::default(),
                 );
                 let socket = UdpSocket::bind(any(server.address)).await.unwrap();
-                let waited = attempt(&standing, &query, &socket);
+                let waited = attempt(&standing, query, &socket);
                 assert!(tokio::time::timeout(Duration::from_millis(10), waited).await.is_err());
                 let marked = socket2::SockRef::from(&socket).mark().unwrap();
                 let refused = (0, u64::from(mark.is_some())); // without CAP_NET_ADMIN

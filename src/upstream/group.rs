@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use rand::seq::SliceRandom;
+use smallvec::smallvec;
 use tokio::time::Instant;
 
 use super::alarms::Alarms;
 use super::hedges::Hedges;
 use super::server::Upstream;
-use super::way::{Stop, Way};
+use super::way::{Order, Stop, Way};
 use super::{Ask, Asking, Failure, Places, Policy, Settings};
 
 /// The servers of one zone; cheap to clone.
@@ -94,11 +95,11 @@ impl Inner {
     /// Who is asked, and in which order: those that are not out, by the policy, and behind them the reserve. If
     /// all are out, the reserve takes their place; if that is out too, everybody is asked, or nobody
     /// where the zone wants that.
-    pub(super) fn order(&self) -> Vec<Stop<'_>> {
+    pub(super) fn order(&self) -> Order<'_> {
         if let ([only], []) = (&*self.members, &*self.reserve)
             && (only.standing.usable() || !self.asking.fail_fast)
         {
-            return vec![Stop::new(only)];
+            return smallvec![Stop::new(only)];
         }
         let (mut first, mut last) = (usable(&self.members), usable(&self.reserve));
         if first.is_empty() && last.is_empty() && !self.asking.fail_fast {

@@ -3,7 +3,6 @@
 //! Queries are hop by hop: whatever EDNS the client spoke, ours is our own (RFC 6891 section 6.1.1). Replies
 //! are looked at only as far as is needed to use or drop them; they travel on as the bytes that came.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Ask, Transport};
@@ -31,35 +30,32 @@ pub const NOTIMP: u8 = 4;
 pub const REFUSED: u8 = 5;
 
 /// A query, ready to be written with any id to any server.
-#[derive(Clone, Debug)]
-pub struct Query {
-    /// The question section: name, type, class.
-    question: Rc<[u8]>,
-    dnssec_ok: bool,
-    checking_disabled: bool,
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// What is asked.
+    pub ask: &'a Ask,
     edns: bool,
 }
 
-impl Query {
+impl<'a> Query<'a> {
     /// The query that asks for `ask`.
-    pub fn new(ask: &Ask) -> Self {
-        // Put together on the stack: into one allocation. A longer name than may be is no name.
-        let mut question = [0; name::MAX + 4];
-        let end = ask.name.len().min(name::MAX);
-        question[..end].copy_from_slice(&ask.name[..end]);
-        question[end..end + 2].copy_from_slice(&ask.rtype.to_be_bytes());
-        question[end + 2..end + 4].copy_from_slice(&ask.class.to_be_bytes());
-        Self {
-            question: question[..end + 4].into(),
-            dnssec_ok: ask.dnssec_ok,
-            checking_disabled: ask.checking_disabled,
-            edns: true,
-        }
+    pub fn new(ask: &'a Ask) -> Self {
+        Self { ask, edns: true }
     }
 
     /// The same query without EDNS, for a server that does not know it (RFC 6891 section 6.2.2).
-    pub fn plain(&self) -> Self {
-        Self { edns: false, ..self.clone() }
+    pub fn plain(self) -> Self {
+        Self { edns: false, ..self }
+    }
+
+    /// The query that asks for `ask`, with EDNS or without.
+    pub fn with(ask: &'a Ask, edns: bool) -> Self {
+        Self { ask, edns }
+    }
+
+    /// The bytes of its question section.
+    pub fn question_len(self) -> usize {
+        self.ask.name.len().min(name::MAX) + 4
     }
 
     /// Whether it carries an OPT record.
@@ -69,48 +65,54 @@ impl Query {
 
     /// Appends the message to `out`. Over TCP the OPT record asks for the server's idle timeout with an
     /// empty edns-tcp-keepalive (RFC 7828 section 3.2.1).
-    pub fn write(&self, id: u16, transport: Transport, out: &mut Vec<u8>) {
-        let flags: u16 = 0x0100 | 0x0020 | u16::from(self.checking_disabled) << 4; // RD, AD, CD
-        for word in [id, flags, 1, 0, 0, u16::from(self.edns)] {
-            out.extend_from_slice(&word.to_be_bytes());
-        }
-        out.extend_from_slice(&self.question);
+    pub fn write(self, id: u16, transport: Transport, out: &mut Vec<u8>) {
+        let Ask { name, rtype, class, dnssec_ok, checking_disabled } = self.ask;
+        let flags: u16 = 0x0100 | 0x0020 | u16::from(*checking_disabled) << 4; // RD, AD, CD
+        let words = |words: &[u16], out: &mut Vec<u8>| {
+            words.iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
+        };
+        words(&[id, flags, 1, 0, 0, u16::from(self.edns)], out);
+        out.extend_from_slice(&name[..name.len().min(name::MAX)]); // a longer one is no name
+        words(&[*rtype, *class], out);
         if !self.edns {
             return;
         }
         out.push(0); // the root
-        let options = u16::from(transport == Transport::Tcp) * 4;
-        let extended_flags = u16::from(self.dnssec_ok) << 15;
-        for word in [OPT, PAYLOAD_SIZE, 0, extended_flags, options] {
-            out.extend_from_slice(&word.to_be_bytes());
-        }
-        if options > 0 {
-            out.extend_from_slice(&KEEPALIVE.to_be_bytes());
-            out.extend_from_slice(&0u16.to_be_bytes());
+        let extended_flags = u16::from(*dnssec_ok) << 15;
+        match transport {
+            Transport::Udp => words(&[OPT, PAYLOAD_SIZE, 0, extended_flags, 0], out),
+            Transport::Tcp => words(&[OPT, PAYLOAD_SIZE, 0, extended_flags, 4, KEEPALIVE, 0], out),
         }
     }
 
-    /// Whether `message` is a response to this question; its id is looked at elsewhere.
-    ///
-    /// The letter case of the name may differ. A response without a question is accepted only if it is an
-    /// error with which a server says that it did not get as far as the question.
-    pub fn is_answered_by(&self, message: &[u8]) -> bool {
-        let Some(header) = message.first_chunk::<HEADER>() else { return false };
-        let response_to_query = header[2] & 0xf8 == 0x80; // QR=1, opcode QUERY
-        if !response_to_query {
-            return false;
+    /// Whether `message` is a response to this question; its id is looked at elsewhere. See [`answers`].
+    pub fn is_answered_by(self, message: &[u8]) -> bool {
+        let Ask { name, rtype, class, .. } = self.ask;
+        let ([a, b], [c, d]) = (rtype.to_be_bytes(), class.to_be_bytes());
+        answers(message, name, &[a, b, c, d])
+    }
+}
+
+/// Whether `message` is a response to the question for `name` with this `type_and_class`.
+///
+/// The letter case of the name may differ. A response without a question is accepted only if it is an
+/// error with which a server says that it did not get as far as the question.
+pub fn answers(message: &[u8], name: &[u8], type_and_class: &[u8]) -> bool {
+    let Some(header) = message.first_chunk::<HEADER>() else { return false };
+    let response_to_query = header[2] & 0xf8 == 0x80; // QR=1, opcode QUERY
+    if !response_to_query {
+        return false;
+    }
+    match u16::from_be_bytes([header[4], header[5]]) {
+        0 => matches!(rcode(message), FORMERR | SERVFAIL | NOTIMP | REFUSED),
+        1 => {
+            let theirs = message[HEADER..].split_at_checked(name.len());
+            // Label lengths are below 64 and so no letters: one comparison serves the whole name.
+            theirs.is_some_and(|(theirs, rest)| {
+                theirs.eq_ignore_ascii_case(name) && rest.starts_with(type_and_class)
+            })
         }
-        match u16::from_be_bytes([header[4], header[5]]) {
-            0 => matches!(rcode(message), FORMERR | SERVFAIL | NOTIMP | REFUSED),
-            1 => {
-                let Some(theirs) = message.get(HEADER..HEADER + self.question.len()) else { return false };
-                let name = self.question.len() - 4;
-                // Label lengths are below 64 and so no letters: one comparison serves the whole name.
-                theirs[..name].eq_ignore_ascii_case(&self.question[..name])
-                    && theirs[name..] == self.question[name..]
-            }
-            _ => false,
-        }
+        _ => false,
     }
 }
 
@@ -220,7 +222,7 @@ mod tests {
         }
     }
 
-    fn reply(query: &Query) -> Vec<u8> {
+    fn reply(query: Query<'_>) -> Vec<u8> {
         let mut message = Vec::new();
         query.write(7, Transport::Udp, &mut message);
         message[2] |= 0x80;
@@ -252,8 +254,9 @@ mod tests {
 
     #[test]
     fn a_reply_has_the_question_in_any_letter_case() {
-        let query = Query::new(&ask());
-        let mut message = reply(&query);
+        let ask = ask();
+        let query = Query::new(&ask);
+        let mut message = reply(query);
         message[13] = b'W';
         assert!(query.is_answered_by(&message));
         for (at, why) in [(13, "name"), (26, "type"), (28, "class"), (5, "count"), (2, "QR, opcode")] {
@@ -268,7 +271,8 @@ mod tests {
 
     #[test]
     fn without_a_question_only_errors_are_replies() {
-        let query = Query::new(&ask());
+        let ask = ask();
+        let query = Query::new(&ask);
         for (rcode, accepted) in [(0, false), (1, true), (2, true), (3, false), (4, true), (5, true)] {
             let message = [0, 7, 0x80, rcode, 0, 0, 0, 0, 0, 0, 0, 0];
             assert_eq!(query.is_answered_by(&message), accepted, "{rcode}");

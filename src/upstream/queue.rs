@@ -26,7 +26,6 @@ const KEPT: usize = 256;
 #[derive(Debug)]
 pub struct Open {
     id: u16,
-    query: Query,
     /// Where it starts in all that was ever written.
     offset: u64,
     /// When it was added.
@@ -49,6 +48,8 @@ enum Waits {
 #[derive(Debug)]
 struct Slot {
     place: u64,
+    /// What is asked, as it was written.
+    question: Vec<u8>,
     /// As long as no reply came.
     open: Option<Open>,
     waits: Waits,
@@ -110,7 +111,7 @@ impl Queue {
     }
 
     /// Adds a query with an id that is free and was not used for as long as possible.
-    pub fn push(&mut self, query: &Query, began: Instant) -> Ticket {
+    pub fn push(&mut self, query: Query<'_>, began: Instant) -> Ticket {
         // PIPELINE is far below the number of ids, so a free one is near.
         while self.ids.contains_key(&self.next_id) {
             self.next_id = self.next_id.wrapping_add(self.id_step);
@@ -126,20 +127,19 @@ impl Queue {
         let place = self.next_place;
         self.next_place += 1;
         let alone = self.ids.is_empty();
-        let open = Open { id, query: query.clone(), offset, began, alone };
-        let slot = self.seat(Slot { place, open: Some(open), waits: Waits::Somebody(None) });
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { place, question: Vec::new(), open: None, waits: Waits::Nobody });
+            self.slots.len() - 1
+        });
+        let taken = &mut self.slots[slot];
+        taken.place = place;
+        taken.question.clear();
+        taken.question.extend_from_slice(&self.out[at + 2 + HEADER..][..query.question_len()]);
+        taken.open = Some(Open { id, offset, began, alone });
+        taken.waits = Waits::Somebody(None);
         self.ids.insert(id, slot);
         self.order.push_back((place, slot));
         Ticket { place, slot }
-    }
-
-    fn seat(&mut self, slot: Slot) -> usize {
-        if let Some(free) = self.free.pop() {
-            self.slots[free] = slot;
-            return free;
-        }
-        self.slots.push(slot);
-        self.slots.len() - 1
     }
 
     /// Closes the query that `frame` answers, and hands the reply to whoever waits. Returns the query; true with it
@@ -150,7 +150,9 @@ impl Queue {
         }
         let id = message::id(frame)?;
         let slot = *self.ids.get(&id)?;
-        if !self.slots[slot].open.as_ref()?.query.is_answered_by(frame) {
+        let question = &self.slots[slot].question;
+        let (name, type_and_class) = question.split_at_checked(question.len().wrapping_sub(4))?;
+        if !message::answers(frame, name, type_and_class) {
             return None;
         }
         self.ids.remove(&id);

@@ -91,14 +91,14 @@ impl Upstream {
     }
 
     /// Asks. Connections in `avoid` carry this question already, and are used only if there is no other way.
-    pub fn ask(self: &Rc<Self>, query: &Query, avoid: &[Rc<Connection>]) -> Begun {
+    pub fn ask(self: &Rc<Self>, query: Query<'_>, avoid: &[Rc<Connection>]) -> Begun {
         match self.standing.server.transport {
             Transport::Tcp => self.ask_tcp(query, avoid),
             Transport::Udp => self.ask_udp(query),
         }
     }
 
-    fn ask_tcp(&self, query: &Query, avoid: &[Rc<Connection>]) -> Begun {
+    fn ask_tcp(&self, query: Query<'_>, avoid: &[Rc<Connection>]) -> Begun {
         let Some(connection) = self.connection(avoid) else { return Begun::limited() };
         let outstanding = self.standing.asking();
         let pending = connection.send(query);
@@ -106,25 +106,26 @@ impl Upstream {
         Begun { reply: Expected::Stream(pending, outstanding), place }
     }
 
-    fn ask_udp(self: &Rc<Self>, query: &Query) -> Begun {
+    fn ask_udp(self: &Rc<Self>, query: Query<'_>) -> Begun {
         let Some(datagram) = Datagram::open(&self.datagrams, self.settings.get().datagrams) else {
             self.standing.counters.datagrams_limit.bump();
             return Begun::limited();
         };
         self.standing.counters.first[Transport::Udp as usize].bump();
         let outstanding = self.standing.asking();
-        let (upstream, query) = (self.clone(), query.clone());
+        let (upstream, ask, edns) = (self.clone(), query.ask.clone(), query.has_edns());
         let reply = async move {
             let _outstanding = outstanding;
-            let reply = datagram::exchange(&upstream.standing, &query).await?;
+            let query = Query::with(&ask, edns);
+            let reply = datagram::exchange(&upstream.standing, query).await?;
             drop(datagram);
-            if message::is_truncated(&reply) { Ok(upstream.whole(&query, reply).await) } else { Ok(reply) }
+            if message::is_truncated(&reply) { Ok(upstream.whole(query, reply).await) } else { Ok(reply) }
         };
         Begun { reply: Expected::Datagram(Box::pin(reply)), place: None }
     }
 
     /// The whole of a truncated answer, over TCP. If that fails, the truncated answer is what there is.
-    async fn whole(&self, query: &Query, truncated: Vec<u8>) -> Vec<u8> {
+    async fn whole(&self, query: Query<'_>, truncated: Vec<u8>) -> Vec<u8> {
         self.standing.counters.truncated.bump();
         let Some(connection) = self.connection(&[]) else { return truncated };
         connection.send(query).await.unwrap_or(truncated)

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::connection::{Connection, Lost, Reply};
@@ -21,13 +22,16 @@ const DEATHS: usize = 2;
 /// How often one query that is stuck behind a slow one is sent elsewhere, on top of [`TRIES`].
 const RESCUES: usize = 3;
 
+/// Servers in the order in which they are asked; most zones have one or two.
+pub type Order<'a> = SmallVec<[Stop<'a>; 2]>;
+
 /// One query on its way.
 pub struct Way<'a> {
     group: &'a Inner,
-    query: Query,
+    query: Query<'a>,
     /// Members in the order in which they are asked.
-    order: Vec<Stop<'a>>,
-    tries: Vec<Try>,
+    order: Order<'a>,
+    tries: SmallVec<[Try; 1]>,
     /// The best of the replies that say nothing.
     best: Option<Vec<u8>>,
     deaths: usize,
@@ -86,7 +90,7 @@ struct Try {
 
 impl<'a> Way<'a> {
     /// The way of `ask` begins; nothing is sent yet.
-    pub fn new(group: &'a Inner, ask: &Ask) -> Self {
+    pub fn new(group: &'a Inner, ask: &'a Ask) -> Self {
         let settings = group.settings();
         group.hedges.borrow_mut().earn(settings.hedge_percent);
         let order = group.order();
@@ -94,7 +98,7 @@ impl<'a> Way<'a> {
             group,
             query: Query::new(ask),
             order,
-            tries: Vec::with_capacity(1),
+            tries: SmallVec::new(),
             best: None,
             deaths: 0,
             unsent: 0,
@@ -128,11 +132,11 @@ impl<'a> Way<'a> {
         let stops = self.order.iter().enumerate().filter(|(_, stop)| open(stop));
         let next = stops.min_by_key(|(index, stop)| (stop.asked, *index)).map(|(index, _)| index);
         let Some(stop) = next.filter(|_| self.may_try()) else { return false };
-        self.begin(stop, self.query.clone());
+        self.begin(stop, self.query);
         true
     }
 
-    fn begin(&mut self, stop: usize, query: Query) {
+    fn begin(&mut self, stop: usize, query: Query<'_>) {
         let max = self.group.settings().try_timeout;
         let avoid = self.carriers();
         let doubled = 1 << (self.tries.len() - self.rescues).min(TRIES.max);
@@ -142,7 +146,7 @@ impl<'a> Way<'a> {
         // The client whose query is a probe shall not wait long for a server that is likely dead.
         let patience = if standing.is_out() { PATIENCE_MIN.min(max) } else { standing.rtt().patience(max) };
         let patience = (patience * doubled).min(max);
-        let begun = at.upstream.ask(&query, &avoid);
+        let begun = at.upstream.ask(query, &avoid);
         let began = Instant::now();
         // Whoever is first in line stays so, and needs no rescue.
         if let (true, Some((connection, place))) = (self.tries.is_empty(), &begun.place)
@@ -206,7 +210,7 @@ impl<'a> Way<'a> {
             self.order.iter().position(|s| s.asked == 0 && !s.closed && s.reserve <= reserve)
             && self.may_try()
         {
-            self.begin(unasked, self.query.clone());
+            self.begin(unasked, self.query);
         }
         None
     }
@@ -303,7 +307,7 @@ impl<'a> Way<'a> {
         self.rescue = Chance::At(now + slow_after); // there may be a slow one there too
         // The others stay open, but it is not the server's fault: their time does not run.
         self.tries.iter_mut().for_each(|t| t.patience = None);
-        self.begin(stop, self.query.clone());
+        self.begin(stop, self.query);
         if let Some(rescue) = self.tries.last_mut() {
             rescue.rescue = true;
         }
