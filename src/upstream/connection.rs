@@ -122,8 +122,8 @@ impl Connection {
     }
 
     /// Whether it takes no new queries, and only waits for its last replies.
-    pub fn is_retired(&self) -> bool {
-        self.retired.get() || self.retire_at <= Instant::now()
+    pub fn is_retired(&self, now: Instant) -> bool {
+        self.retired.get() || self.retire_at <= now
     }
 
     /// Whether the handshake is done.
@@ -137,17 +137,17 @@ impl Connection {
     }
 
     /// Whether it takes new queries.
-    pub fn accepts(&self) -> bool {
-        !self.is_over() && !self.is_retired() && self.load() < PIPELINE
+    pub fn accepts(&self, now: Instant) -> bool {
+        !self.is_over() && !self.is_retired(now) && self.load() < PIPELINE
     }
 
     /// Whether a new query would stand behind one that has been open for `slow_after`.
-    pub fn is_held_up(&self, slow_after: Duration) -> bool {
+    pub fn is_held_up(&self, slow_after: Duration, now: Instant) -> bool {
         let queue = self.queue.borrow();
         self.works_in_order()
-            && queue
-                .oldest()
-                .is_some_and(|(_, open)| open.began.max(self.ready_at.get()).elapsed() >= slow_after)
+            && queue.oldest().is_some_and(|(_, open)| {
+                now.saturating_duration_since(open.began.max(self.ready_at.get())) >= slow_after
+            })
     }
 
     /// Whether the query at `place` stands behind another.
@@ -157,7 +157,8 @@ impl Connection {
 
     /// Whether the oldest query has held up the others for `slow_after`, and no bytes came meanwhile.
     pub fn is_stuck(&self, slow_after: Duration) -> bool {
-        self.is_held_up(slow_after) && self.heard.get().elapsed() >= slow_after
+        let now = Instant::now();
+        self.is_held_up(slow_after, now) && now.saturating_duration_since(self.heard.get()) >= slow_after
     }
 
     /// Whether one slow query holds up the others, as far as we know. The handshake has its own timeout.
@@ -188,8 +189,7 @@ impl Connection {
     }
 
     /// Adds a query; it is written when the task's turn comes.
-    pub fn send(self: &Rc<Self>, query: Query<'_>) -> Pending {
-        let now = Instant::now();
+    pub fn send(self: &Rc<Self>, query: Query<'_>, now: Instant) -> Pending {
         let mut queue = self.queue.borrow_mut();
         queue.forget(now);
         let ticket = queue.push(query, now);

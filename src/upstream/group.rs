@@ -55,8 +55,9 @@ impl Group {
         if place.as_ref().is_some_and(Option::is_none) {
             return Err(Failure::Busy);
         }
-        let mut way = Way::new(&self.0, ask);
-        if !way.next() {
+        let now = Instant::now();
+        let mut way = Way::new(&self.0, ask, now);
+        if !way.next(now) {
             return Err(if fail_fast { Failure::Out } else { Failure::Network });
         }
         let mut alarm = self.0.alarms.at(way.alarm().min(deadline));
@@ -65,18 +66,20 @@ impl Group {
                 Poll::Ready(first) => Poll::Ready(Some(first)),
                 Poll::Pending => alarm.poll(context).map(|()| None),
             });
-            match came.await {
+            let came = came.await;
+            let now = Instant::now();
+            match came {
                 Some((index, Ok(reply))) => {
-                    if let Some(answer) = way.replied(index, reply) {
+                    if let Some(answer) = way.replied(index, reply, now) {
                         return Ok(answer);
                     }
                 }
-                Some((index, Err(lost))) => way.lost(index, lost),
-                None if Instant::now() >= deadline => {
+                Some((index, Err(lost))) => way.lost(index, lost, now),
+                None if now >= deadline => {
                     way.out_of_time();
                     return way.end();
                 }
-                None => way.rang(),
+                None => way.rang(now),
             }
             if way.is_over() {
                 return way.end();
@@ -159,18 +162,19 @@ mod tests {
                 &Arc::default(),
             );
             let (ahead, behind) = (ask(b"\x01a\0"), ask(b"\x01b\0"));
-            let (mut ahead, mut behind) = (Way::new(&group.0, &ahead), Way::new(&group.0, &behind));
-            assert!(ahead.next() && behind.next());
+            let now = Instant::now();
+            let (mut ahead, mut behind) = (Way::new(&group.0, &ahead, now), Way::new(&group.0, &behind, now));
+            assert!(ahead.next(now) && behind.next(now));
             let end = Instant::now() + super::super::TRY.default;
             while counters.rescued.get() == 0 {
                 assert!(Instant::now() < end, "it is rescued before its first try is given up");
                 tokio::time::sleep_until(behind.alarm()).await;
-                behind.rang();
+                behind.rang(Instant::now());
             }
             assert_eq!(behind.open(), 2);
             // Both connections break, and neither has sent a byte of it.
-            behind.lost(1, Lost::Died { sent: false });
-            behind.lost(0, Lost::Died { sent: false });
+            behind.lost(1, Lost::Died { sent: false }, Instant::now());
+            behind.lost(0, Lost::Died { sent: false }, Instant::now());
             assert_eq!(behind.open(), 3, "it goes out once more");
         });
     }

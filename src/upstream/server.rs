@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::spawn_local;
+use tokio::time::Instant;
 
 use super::asking::Terms;
 use super::connection::{Connection, Lost, Pending, Reply};
@@ -91,17 +92,17 @@ impl Upstream {
     }
 
     /// Asks. Connections in `avoid` carry this question already, and are used only if there is no other way.
-    pub fn ask(self: &Rc<Self>, query: Query<'_>, avoid: &[Rc<Connection>]) -> Begun {
+    pub fn ask(self: &Rc<Self>, query: Query<'_>, avoid: &[Rc<Connection>], now: Instant) -> Begun {
         match self.standing.server.transport {
-            Transport::Tcp => self.ask_tcp(query, avoid),
+            Transport::Tcp => self.ask_tcp(query, avoid, now),
             Transport::Udp => self.ask_udp(query),
         }
     }
 
-    fn ask_tcp(&self, query: Query<'_>, avoid: &[Rc<Connection>]) -> Begun {
-        let Some(connection) = self.connection(avoid) else { return Begun::limited() };
+    fn ask_tcp(&self, query: Query<'_>, avoid: &[Rc<Connection>], now: Instant) -> Begun {
+        let Some(connection) = self.connection(avoid, now) else { return Begun::limited() };
         let outstanding = self.standing.asking();
-        let pending = connection.send(query);
+        let pending = connection.send(query, now);
         let place = Some((connection, pending.place()));
         Begun { reply: Expected::Stream(pending, outstanding), place }
     }
@@ -127,24 +128,25 @@ impl Upstream {
     /// The whole of a truncated answer, over TCP. If that fails, the truncated answer is what there is.
     async fn whole(&self, query: Query<'_>, truncated: Vec<u8>) -> Vec<u8> {
         self.standing.counters.truncated.bump();
-        let Some(connection) = self.connection(&[]) else { return truncated };
-        connection.send(query).await.unwrap_or(truncated)
+        let now = Instant::now();
+        let Some(connection) = self.connection(&[], now) else { return truncated };
+        connection.send(query, now).await.unwrap_or(truncated)
     }
 
     /// Whether a query can be put where nothing holds it up, and not on a connection in `avoid`.
     pub fn has_room(&self, avoid: &[Rc<Connection>]) -> bool {
-        let slow_after = self.slow_after();
+        let (slow_after, now) = (self.slow_after(), Instant::now());
         let connections = self.connections.borrow();
-        self.may_open(&connections)
-            || connections
-                .iter()
-                .any(|c| c.accepts() && !c.is_held_up(slow_after) && !avoid.iter().any(|a| Rc::ptr_eq(a, c)))
+        self.may_open(&connections, now)
+            || connections.iter().any(|c| {
+                c.accepts(now) && !c.is_held_up(slow_after, now) && !avoid.iter().any(|a| Rc::ptr_eq(a, c))
+            })
     }
 
     /// The connection for the next query: the least loaded that is not held up, an established one if there
     /// is one. Opens another if there is none, or to have a spare one: a second when the first is busy, and
     /// as long as some are held up, one more than are busy. At the limit, the least loaded of all.
-    fn connection(&self, avoid: &[Rc<Connection>]) -> Option<Rc<Connection>> {
+    fn connection(&self, avoid: &[Rc<Connection>], now: Instant) -> Option<Rc<Connection>> {
         let slow_after = self.slow_after();
         let mut connections = self.connections.borrow_mut();
         connections.retain(|c| !c.is_over());
@@ -152,15 +154,15 @@ impl Upstream {
         let mut any_held_up = false;
         let mut best: Option<&Rc<Connection>> = None;
         let rank = |c: &Connection| (!c.is_ready(), c.load());
-        for candidate in connections.iter().filter(|c| c.accepts() && !avoided(c)) {
-            if candidate.is_held_up(slow_after) {
+        for candidate in connections.iter().filter(|c| c.accepts(now) && !avoided(c)) {
+            if candidate.is_held_up(slow_after, now) {
                 any_held_up = true;
             } else if best.is_none_or(|b| rank(candidate) < rank(b)) {
                 best = Some(candidate);
             }
         }
         let best = best.cloned();
-        let may_open = self.may_open(&connections);
+        let may_open = self.may_open(&connections, now);
         let busy = best.as_ref().is_none_or(|c| c.load() > 0);
         let connecting = connections.iter().any(|c| !c.is_ready());
         let wanted = connections.len() < START || (any_held_up && !connecting);
@@ -171,15 +173,15 @@ impl Upstream {
         }
         best.or_else(|| {
             self.standing.counters.connections_limit.bump();
-            let accepting = connections.iter().filter(|c| c.accepts());
+            let accepting = connections.iter().filter(|c| c.accepts(now));
             accepting.min_by_key(|c| (avoided(c), c.load())).cloned()
         })
     }
 
     /// Whether the limit allows one more. Those that only wait for their last replies do not count: they are
     /// gone by their queries' deadline, and shall not keep new ones out.
-    fn may_open(&self, connections: &[Rc<Connection>]) -> bool {
-        let open = connections.iter().filter(|c| !c.is_over() && !c.is_retired()).count();
+    fn may_open(&self, connections: &[Rc<Connection>], now: Instant) -> bool {
+        let open = connections.iter().filter(|c| !c.is_over() && !c.is_retired(now)).count();
         open < self.settings.get().connections
     }
 

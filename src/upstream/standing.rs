@@ -54,7 +54,7 @@ impl Standing {
 
     /// Whether it may be asked: it is not out, or a probe is due.
     pub fn usable(&self) -> bool {
-        self.health.borrow().usable(Now::read())
+        !self.is_out() || self.health.borrow().usable(Now::read())
     }
 
     /// Whether it is out.
@@ -74,7 +74,9 @@ impl Standing {
 
     /// A try begins; it lasts as long as what is returned.
     pub fn asking(self: &Rc<Self>) -> Outstanding {
-        self.health.borrow_mut().asking(Now::read());
+        if self.is_out() {
+            self.health.borrow_mut().asking(Now::read());
+        }
         self.counters.sent.bump();
         self.outstanding.set(self.outstanding.get() + 1);
         self.counters.outstanding.up();

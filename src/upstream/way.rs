@@ -90,7 +90,7 @@ struct Try {
 
 impl<'a> Way<'a> {
     /// The way of `ask` begins; nothing is sent yet.
-    pub fn new(group: &'a Inner, ask: &'a Ask) -> Self {
+    pub fn new(group: &'a Inner, ask: &'a Ask, now: Instant) -> Self {
         let settings = group.settings();
         group.hedges.borrow_mut().earn(settings.hedge_percent);
         let order = group.order();
@@ -109,8 +109,8 @@ impl<'a> Way<'a> {
             limited: false,
         };
         if let Some(first) = way.order.first() {
-            let (now, rtt) = (Instant::now(), first.upstream.standing.rtt());
-            way.hedge = Chance::At(now + rtt.hedge_delay(settings.try_timeout));
+            let delay = first.upstream.standing.rtt().hedge_delay(settings.try_timeout);
+            way.hedge = Chance::At(now + delay);
         }
         way
     }
@@ -125,18 +125,18 @@ impl<'a> Way<'a> {
 
     /// Tries the server that was asked least, the earlier one first. The reserve's turn comes when every other
     /// server was asked and none is being waited for. False if there is no further try.
-    pub fn next(&mut self) -> bool {
+    pub fn next(&mut self, now: Instant) -> bool {
         let reserve_too =
             !self.is_waiting() && self.order.iter().all(|s| s.reserve || s.closed || s.asked > 0);
         let open = |stop: &Stop<'_>| !stop.closed && (reserve_too || !stop.reserve);
         let stops = self.order.iter().enumerate().filter(|(_, stop)| open(stop));
         let next = stops.min_by_key(|(index, stop)| (stop.asked, *index)).map(|(index, _)| index);
         let Some(stop) = next.filter(|_| self.may_try()) else { return false };
-        self.begin(stop, self.query);
+        self.begin(stop, self.query, now);
         true
     }
 
-    fn begin(&mut self, stop: usize, query: Query<'_>) {
+    fn begin(&mut self, stop: usize, query: Query<'_>, now: Instant) {
         let max = self.group.settings().try_timeout;
         let avoid = self.carriers();
         let doubled = 1 << (self.tries.len() - self.rescues).min(TRIES.max);
@@ -146,18 +146,17 @@ impl<'a> Way<'a> {
         // The client whose query is a probe shall not wait long for a server that is likely dead.
         let patience = if standing.is_out() { PATIENCE_MIN.min(max) } else { standing.rtt().patience(max) };
         let patience = (patience * doubled).min(max);
-        let begun = at.upstream.ask(query, &avoid);
-        let began = Instant::now();
+        let begun = at.upstream.ask(query, &avoid, now);
         // Whoever is first in line stays so, and needs no rescue.
         if let (true, Some((connection, place))) = (self.tries.is_empty(), &begun.place)
             && connection.is_behind(*place)
         {
-            self.rescue = Chance::At(began + standing.rtt().slow_after(max));
+            self.rescue = Chance::At(now + standing.rtt().slow_after(max));
         }
         self.tries.push(Try {
             stop,
-            began,
-            patience: Some(began + patience),
+            began: now,
+            patience: Some(now + patience),
             edns: query.has_edns(),
             rescue: false,
             place: begun.place,
@@ -189,12 +188,12 @@ impl<'a> Way<'a> {
 
     /// A reply came. It is given back if it is the answer; otherwise it is kept if it is the best so far,
     /// and a server that was not asked yet is. The reserve is no better than who has replied.
-    pub fn replied(&mut self, index: usize, reply: Vec<u8>) -> Option<Vec<u8>> {
+    pub fn replied(&mut self, index: usize, reply: Vec<u8>, now: Instant) -> Option<Vec<u8>> {
         let replied = &mut self.tries[index];
         replied.patience = None;
         let (stop, edns) = (replied.stop, replied.edns);
         let reserve = self.order[stop].reserve;
-        self.order[stop].upstream.standing.used(&reply, replied.began.elapsed());
+        self.order[stop].upstream.standing.used(&reply, now.saturating_duration_since(replied.began));
         let poorness = poorness(self.group, &reply);
         // RFC 6891 section 6.2.2: it may not know EDNS.
         let knows_no_edns = edns && message::rcode(&reply) == FORMERR && !message::has_opt(&reply);
@@ -205,18 +204,18 @@ impl<'a> Way<'a> {
             self.best = Some(reply);
         }
         if knows_no_edns && self.may_try() {
-            self.begin(stop, self.query.plain());
+            self.begin(stop, self.query.plain(), now);
         } else if let Some(unasked) =
             self.order.iter().position(|s| s.asked == 0 && !s.closed && s.reserve <= reserve)
             && self.may_try()
         {
-            self.begin(unasked, self.query);
+            self.begin(unasked, self.query, now);
         }
         None
     }
 
     /// A try ended without a reply. Another begins, unless one is being waited for already.
-    pub fn lost(&mut self, index: usize, lost: Lost) {
+    pub fn lost(&mut self, index: usize, lost: Lost, now: Instant) {
         let lost_try = &mut self.tries[index];
         lost_try.patience = None;
         let (stop, unsent) = (lost_try.stop, usize::from(!lost_try.rescue));
@@ -230,7 +229,7 @@ impl<'a> Way<'a> {
                 self.order[stop].closed = true;
             }
         }
-        let handed_over = self.is_waiting() || self.next();
+        let handed_over = self.is_waiting() || self.next(now);
         if handed_over && matches!(lost, Lost::Died { .. } | Lost::Silent) {
             self.order[stop].upstream.standing.counters.handed_over.bump();
         }
@@ -245,19 +244,18 @@ impl<'a> Way<'a> {
     }
 
     /// The alarm rang.
-    pub fn rang(&mut self) {
-        let now = Instant::now();
+    pub fn rang(&mut self, now: Instant) {
         if self.rescue.is_due(now) {
             self.rescue(now);
         }
         if self.hedge.is_due(now) {
-            self.hedge();
+            self.hedge(now);
         }
         for index in 0..self.tries.len() {
             if self.tries[index].patience.is_some_and(|at| at <= now) {
                 self.give_up_on(index);
                 if !self.is_waiting() {
-                    self.next();
+                    self.next(now);
                 }
             }
         }
@@ -307,14 +305,14 @@ impl<'a> Way<'a> {
         self.rescue = Chance::At(now + slow_after); // there may be a slow one there too
         // The others stay open, but it is not the server's fault: their time does not run.
         self.tries.iter_mut().for_each(|t| t.patience = None);
-        self.begin(stop, self.query);
+        self.begin(stop, self.query, now);
         if let Some(rescue) = self.tries.last_mut() {
             rescue.rescue = true;
         }
     }
 
     /// The answer is slow: a second try now, elsewhere, if the budget allows.
-    fn hedge(&mut self) {
+    fn hedge(&mut self, now: Instant) {
         self.hedge = Chance::Gone;
         if self.deaths > 0 || self.tries.len() > 1 || !self.may_try() {
             return; // more than one is under way already
@@ -324,7 +322,7 @@ impl<'a> Way<'a> {
         let counters = &self.order[first].upstream.standing.counters;
         if self.group.hedges.borrow_mut().spend(percent) {
             counters.hedges.bump();
-            self.next();
+            self.next(now);
         } else {
             counters.hedges_denied.bump();
         }
