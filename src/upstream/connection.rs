@@ -7,12 +7,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::buffer::spare_capacity;
 use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
@@ -69,6 +69,8 @@ pub struct Connection {
     retire_at: Instant,
     /// How long it may be without queries.
     idle: Cell<Duration>,
+    /// The server has named a shorter time.
+    hurried: Cell<bool>,
     /// When the handshake began.
     began: Instant,
     /// When it was done.
@@ -103,6 +105,7 @@ impl Connection {
             retired: Cell::new(false),
             retire_at: now + age,
             idle: Cell::new(settings.idle),
+            hurried: Cell::new(false),
             began: now,
             ready_at: Cell::new(now),
             heard: Cell::new(now),
@@ -255,7 +258,7 @@ impl Connection {
 
     /// Reads and writes until the connection is over; an error unless we ended it in peace.
     async fn serve(&self, stream: &TcpStream) -> io::Result<()> {
-        let mut inbox = Vec::new();
+        let mut cut = Vec::new();
         let alarm = sleep_until(self.alarm());
         tokio::pin!(alarm);
         loop {
@@ -265,9 +268,9 @@ impl Connection {
             if self.is_silent() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            let due = self.alarm();
-            if due < alarm.deadline() {
-                alarm.as_mut().reset(due); // the server has named a shorter idle time
+            if self.hurried.take() {
+                let due = self.alarm().min(alarm.deadline());
+                alarm.as_mut().reset(due);
             }
             tokio::select! {
                 biased;
@@ -277,7 +280,7 @@ impl Connection {
                 }
                 readable = stream.readable() => {
                     readable?;
-                    if self.read(stream, &mut inbox)? {
+                    if self.read(stream, &mut cut)? {
                         // A server that sends without pause must not keep the thread to itself.
                         tokio::task::yield_now().await;
                     }
@@ -330,40 +333,51 @@ impl Connection {
         }
     }
 
-    /// Reads what is there, and hands out the whole replies in it; whether there may be more.
-    fn read(&self, stream: &TcpStream, inbox: &mut Vec<u8>) -> io::Result<bool> {
-        inbox.reserve(READ);
-        let room = inbox.capacity() - inbox.len();
-        let mut came = None;
+    /// Reads what is there, and hands out the whole replies in it; whether there may be more. `cut` is what came of a
+    /// reply whose rest has not come.
+    fn read(&self, stream: &TcpStream, cut: &mut Vec<u8>) -> io::Result<bool> {
+        // On the stack: most connections are idle most of the time, and a buffer that comes and goes is dear.
+        let mut room = [MaybeUninit::uninit(); READ];
+        let (into, mut came) = (&mut room, None);
         let tried = stream.try_io(Interest::READABLE, || {
-            let n = rustix::io::read(stream, spare_capacity(inbox))?;
-            came = Some(n);
+            let (bytes, _) = rustix::io::read(stream, into)?;
+            let is_all = (1..READ).contains(&bytes.len());
+            came = Some(&*bytes);
             // Less than there was room for: nothing is left. Say so, and save the call that would find out.
-            if n == 0 || n == room { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            if is_all { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
-        let more = match (came, tried) {
-            (Some(0), _) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            (Some(n), _) => n == room,
-            (None, Err(e)) if e.kind() != io::ErrorKind::WouldBlock => return Err(e),
-            (None, _) => return Ok(false),
+        let Some(came) = came else {
+            return tried.map(|()| false).or_else(|e| match e.kind() {
+                io::ErrorKind::WouldBlock => Ok(false),
+                _ => Err(e),
+            });
         };
+        if came.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let now = Instant::now();
         self.heard.set(now);
         self.strikes.set(0);
         self.struck.set(None);
-        let mut rest = inbox.as_slice();
-        while let Some((length, after)) = rest.split_first_chunk::<2>()
+        if cut.is_empty() {
+            cut.extend_from_slice(self.take_frames(came, now));
+        } else {
+            cut.extend_from_slice(came);
+            let left = self.take_frames(cut, now).len();
+            cut.drain(..cut.len() - left);
+        }
+        Ok(came.len() == READ)
+    }
+
+    /// Receives the whole messages at the beginning of `bytes`; returns what is behind them.
+    fn take_frames<'b>(&self, mut bytes: &'b [u8], now: Instant) -> &'b [u8] {
+        while let Some((length, after)) = bytes.split_first_chunk::<2>()
             && let Some((frame, after)) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))
         {
             self.receive(frame, now);
-            rest = after;
+            bytes = after;
         }
-        let taken = inbox.len() - rest.len();
-        inbox.drain(..taken);
-        if inbox.is_empty() {
-            *inbox = Vec::new(); // most connections are idle most of the time
-        }
-        Ok(more)
+        bytes
     }
 
     /// A message came. What matches no open query is counted and dropped: the query stays open.
@@ -379,7 +393,10 @@ impl Connection {
         match message::keepalive(frame) {
             // RFC 7828 section 3.2.2: zero asks us to close as soon as we can.
             Some(Duration::ZERO) => self.retire(),
-            Some(limit) => self.idle.set((limit * 4 / 5).min(IDLE.max)),
+            Some(limit) => {
+                let before = self.idle.replace((limit * 4 / 5).min(IDLE.max));
+                self.hurried.set(self.hurried.get() || self.idle.get() < before);
+            }
             None => {}
         }
     }
