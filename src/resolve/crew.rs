@@ -21,10 +21,16 @@ impl<T> Default for Crew<T> {
     }
 }
 
-/// Where a task waits.
-struct Seat<T> {
+/// Where a task waits: the same one each time.
+pub struct Seat<T> {
     work: Cell<Option<T>>,
     waker: RefCell<Option<Waker>>,
+}
+
+impl<T> Default for Seat<T> {
+    fn default() -> Self {
+        Self { work: Cell::default(), waker: RefCell::default() }
+    }
 }
 
 impl<T> Crew<T> {
@@ -39,16 +45,14 @@ impl<T> Crew<T> {
     }
 
     /// Waits for work; `None` if there are enough who do.
-    pub async fn work(&self) -> Option<T> {
-        let seat = {
+    pub async fn work(&self, seat: &Rc<Seat<T>>) -> Option<T> {
+        {
             let mut idle = self.0.borrow_mut();
             if idle.len() >= IDLE {
                 return None;
             }
-            let seat = Rc::new(Seat { work: Cell::default(), waker: RefCell::default() });
-            idle.push(Rc::clone(&seat));
-            seat
-        };
+            idle.push(Rc::clone(seat));
+        }
         poll_fn(|context| match seat.work.take() {
             None => {
                 seat.waker.borrow_mut().get_or_insert_with(|| context.waker().clone());
@@ -75,7 +79,8 @@ mod tests {
             let tasks = (0..IDLE + 5).map(|_| {
                 let (crew, done) = (Rc::clone(&crew), Rc::clone(&done));
                 spawn_local(async move {
-                    while let Some(work) = crew.work().await {
+                    let seat = Rc::default();
+                    while let Some(work) = crew.work(&seat).await {
                         done.borrow_mut().push(work);
                     }
                 })

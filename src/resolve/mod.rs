@@ -262,10 +262,10 @@ impl Resolver {
         let Some(miss) = self.crew.hand(miss) else { return };
         let resolver = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let mut next = Some(miss);
+            let (mut next, seat) = (Some(miss), Rc::default());
             while let Some(miss) = next {
                 resolver.fly(miss).await;
-                next = resolver.crew.work().await;
+                next = resolver.crew.work(&seat).await;
             }
         });
     }
