@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidestep::cache::{Entry, FailureTimes, Rules};
+use sidestep::cache::{Cache, Entry, FailureTimes, Key, Rules};
 use sidestep::clock::Now;
 use sidestep::listen::front::Verdict;
 use sidestep::resolve::zones::ZONES;
@@ -153,6 +153,37 @@ fn a_hit_neither_allocates_nor_frees() {
             }
         }
     });
+}
+
+#[test]
+fn what_answers_weigh_is_what_they_take() {
+    let make = |cache: &Cache, i: usize| {
+        let owner = format!("svc-{i}.ns-{}.svc.cluster.local", i % 7);
+        let mut key = Key::of_name(&name(&owner));
+        key.complete(cache.seed(), 1, 1, 1, false, false);
+        let reply = match i % 2 {
+            0 => reply(&question(&owner, 1), &[a(300, 1)]),
+            _ => negative(&question(&owner, 1), 3, &[], &[soa("cluster.local", 300, 300)]),
+        };
+        (key, Entry::from_reply(&reply, &Rules::default(), Now::from_millis(1)).unwrap(), reply.len())
+    };
+    // Tables that are nearly full, and such that have just grown.
+    for count in [50_000, 62_000, 100_000] {
+        let cache = Cache::new(1 << 30);
+        let mut wire = 0;
+        let (bytes, ()) = held(|| {
+            for i in 0..count {
+                let (key, entry, len) = make(&cache, i);
+                wire += len;
+                cache.store(&key, entry, &Rules::default());
+            }
+        });
+        let (held, weigh) = (bytes.cast_unsigned() / count, cache.figures().bytes as usize / count);
+        // The counter does not see what the allocator adds, 8 bytes or so for each of two pieces.
+        assert!((held..held + 40).contains(&weigh), "{count}: {held} bytes are held, they weigh {weigh}");
+        let beyond = held - wire / count;
+        assert!(beyond <= 125, "{count}: {beyond} bytes beyond the answer itself");
+    }
 }
 
 #[test]

@@ -168,17 +168,17 @@ impl Cache {
         let mut shard = self.shard(key);
         let before = self.replace(&mut shard, key);
         if entry.cacheable() {
-            let uses = before.map_or_else(Default::default, |slot| slot.uses.of_the_next(&rules.prefetch));
+            let uses = before.map_or_else(Default::default, |slot| slot.uses().of_the_next(&rules.prefetch));
             let now = entry.came();
-            shard.put(key, Slot::answered(key, entry, uses), &rules.share, now);
+            shard.put(key, Slot::Answered(entry.kept_for(key), uses), &rules.share, now);
         }
     }
 
     /// Remembers that asking failed with `reply`; an answer that may still be served stays.
     pub fn fail(&self, key: &Key, reply: Entry, rules: &Rules, times: FailureTimes, now: Now) {
         let mut shard = self.shard(key);
-        let before = self.replace(&mut shard, key).unwrap_or_else(|| Slot::of(key));
-        if let Some(slot) = before.failed(reply, times, now) {
+        let before = self.replace(&mut shard, key);
+        if let Some(slot) = Slot::failed(before, reply.kept_for(key), times, now) {
             shard.put(key, slot, &rules.share, now);
         }
     }

@@ -21,6 +21,8 @@ pub const PERCENT: Limit<u8> = Limit::new(10, 10, 90);
 const TTL: u32 = 10;
 /// Negative answers of fewer seconds are not refreshed ahead of expiry.
 const NEGATIVE_TTL: u32 = 60;
+/// An answer's refresh is not asked for again within this many seconds.
+const REFRESH_INTERVAL: u32 = 5;
 
 /// Which answers of a zone are refreshed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,15 +55,17 @@ impl Prefetch {
     }
 }
 
-/// The uses of one answer. As small as a single count that both would share.
+/// The uses of one answer, and what they led to: one word, of which every answer has one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Uses {
-    /// All of them, from zero again at the end: how far addresses rotate.
-    all: u16,
-    /// Those that count together.
-    together: u16,
     /// The second of the last one.
     last: u32,
+    /// Those that count together.
+    together: u16,
+    /// All of them, from zero again at the end: how far addresses rotate.
+    all: u8,
+    /// When a refresh was last asked for, see [`Uses::may_ask`]; 0: never.
+    asked: u8,
 }
 
 impl Uses {
@@ -77,14 +81,46 @@ impl Uses {
             }
             self.last = second;
         }
-        let before = self.all.wrapping_add(others);
+        let before = self.all.wrapping_add(others as u8);
         self.all = before.wrapping_add(1);
         self.together = self.together.saturating_add(1);
         before.into()
     }
 
+    /// Whether a refresh may be asked for: none was just now. If so, one is from here on.
+    ///
+    /// Seconds are counted from 1 to 255 and then from 1 again. Who asks for the second time minutes after the first may
+    /// so be taken for early, and then asks some seconds later.
+    pub(super) fn may_ask(&mut self, now: Now) -> bool {
+        let second = now.seconds_since(Now::default()) % 255;
+        let since = (second + 255 + 1 - u32::from(self.asked)) % 255;
+        let may = self.asked == 0 || since >= REFRESH_INTERVAL;
+        if may {
+            self.asked = second as u8 + 1;
+        }
+        may
+    }
+
     /// What counts for the answer that comes in the place of this one.
     pub(super) fn of_the_next(self, prefetch: &Prefetch) -> Self {
-        if prefetch.gap.is_some() { self } else { Self::default() }
+        if prefetch.gap.is_some() { Self { asked: 0, ..self } } else { Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refresh_is_asked_for_once_in_five_seconds() {
+        let at = |seconds: u64| Now::from_millis(seconds * 1000);
+        for first in 0..600 {
+            let mut uses = Uses::default();
+            assert!(uses.may_ask(at(first)), "the first time, {first}");
+            let waits = (1..=5).map(|s| uses.may_ask(at(first + s))).collect::<Vec<_>>();
+            assert_eq!(waits, [false, false, false, false, true], "{first}");
+            assert!(!uses.may_ask(at(first + 6)), "the second time counts as well");
+            assert!(uses.may_ask(at(first + 105)));
+        }
     }
 }

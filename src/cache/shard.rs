@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 use lru::LruCache;
 
@@ -11,17 +12,15 @@ use super::share::{Class, Share, Tally};
 use super::{Entry, FailureTimes, Figures, Key, Kind, Look, OfZone};
 use crate::clock::Now;
 
-/// Bytes that a slot takes beside its messages: the list node and the table's share of it, and what the allocator adds
-/// to node and entry.
-const OVERHEAD: usize = size_of::<Slot>() + 3 * 8 + 26 + COUNTS + 8;
-/// The two counts that stand before a counted entry, and what the allocator adds.
-const COUNTS: usize = 16 + 8;
+/// Bytes that a slot takes beside its entries: the list's node, which is key, slot and two links, and its part of the
+/// table, which has 17 bytes a place and is full by half to seven eighths.
+const OVERHEAD: usize = size_of::<Hashed>() + size_of::<Slot>() + 2 * size_of::<usize>() + ALLOCATED + 26;
+/// What an allocator takes for each piece of memory beside its bytes, or loses by rounding up.
+const ALLOCATED: usize = 12;
 /// Entries that are passed over for their zone's share before one goes all the same: looking for a victim is bounded.
 const PASSED_OVER: usize = 64;
 /// Where it is counted what was evicted of zones that are gone: no zone has this number.
 const NO_ZONE: u32 = u32::MAX;
-/// An answer's refresh is not asked for again within this many seconds.
-const REFRESH_INTERVAL: u32 = 5;
 
 /// What slots are found by. Two questions of one hash are told apart by the entries; they cannot both be kept, which
 /// with 64 bits and a random seed nobody will ever see.
@@ -51,53 +50,61 @@ pub(super) struct Shard {
     evicted: HashMap<u32, [u64; 2]>,
 }
 
-/// What is kept of one question.
-#[derive(Debug, Default)]
-pub(super) struct Slot {
-    answer: Option<Entry>,
-    failure: Option<Box<Failure>>,
-    pub(super) uses: Uses,
-    /// The second before which no refresh is asked for.
-    refresh_after: u32,
-    zone: u32,
-    /// DO and CD.
-    bits: u8,
+/// What is kept of one question: nearly always an answer. Two words, so that a node of the list is five.
+#[derive(Debug)]
+pub(super) enum Slot {
+    Answered(Entry, Uses),
+    Failed(Box<Failed>),
 }
 
+const _: () = assert!(size_of::<Slot>() == 2 * size_of::<usize>());
+
+/// A question for which asking has failed, and what there was before.
 #[derive(Debug)]
-struct Failure {
+pub(super) struct Failed {
+    answer: Option<(Entry, Uses)>,
     reply: Entry,
     until: Now,
-    lasted: std::time::Duration,
+    lasted: Duration,
 }
 
 impl Slot {
-    /// An empty one.
-    pub(super) fn of(key: &Key) -> Self {
-        Self { zone: key.zone(), bits: key.bits(), ..Self::default() }
+    /// The answer.
+    fn answer(&self) -> Option<&Entry> {
+        match self {
+            Self::Answered(entry, _) => Some(entry),
+            Self::Failed(failed) => failed.answer.as_ref().map(|(entry, _)| entry),
+        }
     }
 
-    /// One with an answer.
-    pub(super) fn answered(key: &Key, entry: Entry, uses: Uses) -> Self {
-        Self { answer: Some(entry), uses, ..Self::of(key) }
+    /// An entry that tells whose slot it is.
+    fn any(&self) -> &Entry {
+        match self {
+            Self::Answered(entry, _) => entry,
+            Self::Failed(failed) => &failed.reply,
+        }
     }
 
-    /// Whether it is the one for this key.
-    fn is_of(&self, key: &Key) -> bool {
-        let entry = self.answer.as_ref().or(self.failure.as_ref().map(|failure| &failure.reply));
-        self.zone == key.zone()
-            && self.bits == key.bits()
-            && entry.is_some_and(|entry| entry.answers(key.question()))
+    /// The uses of the answer.
+    pub(super) fn uses(&self) -> Uses {
+        match self {
+            Self::Answered(_, uses) => *uses,
+            Self::Failed(failed) => failed.answer.as_ref().map_or_else(Uses::default, |(_, uses)| *uses),
+        }
     }
 
     /// What it weighs.
     fn cost(&self) -> usize {
-        let failure = self.failure.as_ref().map_or(0, |f| size_of::<Failure>() + 8 + COUNTS + f.reply.size());
-        OVERHEAD + self.answer.as_ref().map_or(0, Entry::size) + failure
+        let entry = |entry: &Entry| entry.size() + ALLOCATED;
+        let failed = match self {
+            Self::Answered(..) => 0,
+            Self::Failed(failed) => size_of::<Failed>() + ALLOCATED + entry(&failed.reply),
+        };
+        OVERHEAD + self.answer().map_or(0, entry) + failed
     }
 
     fn class(&self) -> Class {
-        match &self.answer {
+        match self.answer() {
             Some(entry) if entry.kind() == Kind::Positive => Class::Positive,
             _ => Class::Negative,
         }
@@ -105,45 +112,49 @@ impl Slot {
 
     /// Whether there is something in it that may still be served.
     fn is_of_use(&self, now: Now) -> bool {
-        let (answer, failure) = (self.answer.as_ref(), self.failure.as_ref());
-        answer.is_some_and(|entry| entry.is_usable(now)) || failure.is_some_and(|failure| now < failure.until)
+        self.answer().is_some_and(|entry| entry.is_usable(now))
+            || matches!(self, Self::Failed(failed) if now < failed.until)
     }
 
     /// What is known, after so many more uses.
     pub(super) fn look(&mut self, prefetch: &Prefetch, now: Now, uses: u16) -> Look {
-        match &self.answer {
-            Some(entry) if entry.is_fresh(now) => {
-                let turn = self.uses.count(prefetch, now, uses);
-                let second = now.seconds_since(Now::default());
-                let refresh = prefetch.wants(entry, &self.uses, now) && second >= self.refresh_after;
-                if refresh {
-                    self.refresh_after = second + REFRESH_INTERVAL;
-                }
+        let (answer, failed) = match self {
+            Self::Answered(entry, known) => (Some((entry, known)), None),
+            Self::Failed(failed) => {
+                let reply = Some(&failed.reply).filter(|_| now < failed.until);
+                (failed.answer.as_mut().map(|(entry, known)| (entry, known)), reply)
+            }
+        };
+        match (answer, failed) {
+            (Some((entry, known)), _) if entry.is_fresh(now) => {
+                let turn = known.count(prefetch, now, uses);
+                let refresh = prefetch.wants(entry, known, now) && known.may_ask(now);
                 Look::Fresh { entry: entry.clone(), turn, refresh }
             }
-            Some(entry) if entry.is_usable(now) => {
-                let at_once = self.failure.as_ref().is_some_and(|f| now < f.until);
-                Look::Stale { entry: entry.clone(), at_once }
+            (Some((entry, _)), failed) if entry.is_usable(now) => {
+                Look::Stale { entry: entry.clone(), at_once: failed.is_some() }
             }
-            _ => match &self.failure {
-                Some(failure) if now < failure.until => Look::Failed(failure.reply.clone()),
-                _ => Look::Unknown,
-            },
+            (_, Some(reply)) => Look::Failed(reply.clone()),
+            (_, None) => Look::Unknown,
         }
     }
 
-    /// The same after one more failure; `None` if nothing is to be remembered.
-    pub(super) fn failed(self, reply: Entry, times: FailureTimes, now: Now) -> Option<Self> {
-        let answer = self.answer.filter(|e| e.is_usable(now));
-        let lasted = match (&answer, self.failure) {
-            (Some(_), _) => times.with_stale,
+    /// What is there after one more failure; `None` if nothing is to be remembered.
+    pub(super) fn failed(before: Option<Self>, reply: Entry, times: FailureTimes, now: Now) -> Option<Self> {
+        let (answer, again) = match before {
+            None => (None, None),
+            Some(Self::Answered(entry, uses)) => (Some((entry, uses)), None),
             // In a row: again within the time that the last one lasted, after its end.
-            (None, _) if times.first.is_zero() => return None,
-            (None, Some(f)) if now < f.until + f.lasted => (f.lasted * 2).min(times.longest),
-            (None, _) => times.first,
+            Some(Self::Failed(f)) => (f.answer, Some(f.lasted).filter(|&lasted| now < f.until + lasted)),
         };
-        let failure = Some(Box::new(Failure { reply, until: now + lasted, lasted }));
-        Some(Self { answer, failure, ..self })
+        let answer = answer.filter(|(entry, _)| entry.is_usable(now));
+        let lasted = match (&answer, again) {
+            (Some(_), _) => times.with_stale,
+            (None, _) if times.first.is_zero() => return None,
+            (None, Some(lasted)) => (lasted * 2).min(times.longest),
+            (None, None) => times.first,
+        };
+        Some(Self::Failed(Box::new(Failed { answer, reply, until: now + lasted, lasted })))
     }
 }
 
@@ -161,19 +172,19 @@ impl Shard {
 
     /// What is kept under a key; a use.
     pub(super) fn get(&mut self, key: &Key) -> Option<&mut Slot> {
-        self.slots.get_mut(&key.into()).filter(|slot| slot.is_of(key))
+        self.slots.get_mut(&key.into()).filter(|slot| slot.any().is_for(key))
     }
 
     /// Takes out what is kept under a key.
     pub(super) fn take(&mut self, key: &Key) -> Option<Slot> {
         let slot = self.slots.pop(&key.into())?;
         self.gone(&slot);
-        Some(slot).filter(|slot| slot.is_of(key))
+        Some(slot).filter(|slot| slot.any().is_for(key))
     }
 
     fn gone(&mut self, slot: &Slot) {
         self.bytes -= slot.cost();
-        self.tally.goes(slot.zone, slot.class());
+        self.tally.goes(slot.any().zone(), slot.class());
     }
 
     /// Keeps a slot under a key that has none. Others go to make room.
@@ -185,17 +196,17 @@ impl Shard {
         let mut passed_over = 0;
         while self.bytes + cost > self.limit {
             let Some((hashed, slot)) = self.slots.pop_lru() else { break };
-            let passed = passed_over < PASSED_OVER && self.tally.passes_over(slot.zone, slot.class());
+            let passed = passed_over < PASSED_OVER && self.tally.passes_over(slot.any().zone(), slot.class());
             if passed && slot.is_of_use(now) {
                 passed_over += 1;
                 self.slots.put(hashed, slot); // as if it had just been asked for
                 continue;
             }
             self.gone(&slot);
-            self.evicted.entry(slot.zone).or_default()[slot.class() as usize] += 1;
+            self.evicted.entry(slot.any().zone()).or_default()[slot.class() as usize] += 1;
         }
         self.bytes += cost;
-        self.tally.comes(slot.zone, slot.class(), share);
+        self.tally.comes(slot.any().zone(), slot.class(), share);
         self.slots.put(key.into(), slot);
     }
 

@@ -333,7 +333,7 @@ impl Resolver {
             Ok(reply) => self
                 .maker
                 .borrow_mut()
-                .make(&local::shorten(&reply).unwrap_or(reply), &miss.route.rules, now)
+                .make(&local::shorten(&reply).unwrap_or(reply), &miss.route.rules, now, Some(&miss.key))
                 .inspect_err(|_| miss.route.counters.malformed.bump())
                 .ok(),
             Err(failure) => {
