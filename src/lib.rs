@@ -18,7 +18,8 @@
 //!
 //! A *worker* is one OS thread with an event loop of its own. It owns its UDP sockets, its share of the TCP
 //! clients, its upstream connections, its flights and its timers: a miss never leaves its thread, and there
-//! is no cross-thread queue on the road. Workers share the [`cache`], of which each has at hand what it is asked again
+//! is no cross-thread queue on the road. While nothing else is under way it waits for datagrams beside its event loop
+//! ([`listen::arrivals`]), since for a lonely one waking up is most of the cost. Workers share the [`cache`], of which each has at hand what it is asked again
 //! and again ([`cache::near`]), and an immutable
 //! [snapshot](resolve::Snapshot) of the zones with the listeners' [settings](listen::Settings), nothing else.
 //! A listener answers from its *view*: the zones that answer on its address; the same name may be another one there.

@@ -24,8 +24,13 @@ impl Secrets {
         let Self([start, factor]) = self;
         let Some((name, tail)) = question.split_last_chunk::<TAIL>() else { return start };
         let last = u64::from(u32::from_ne_bytes(*tail)) << 32 | u64::from(beside);
+        let (whole, rest) = words(name);
+        let mut hash = start ^ name.len() as u64;
+        for eight in whole {
+            hash = mix(hash ^ lower(u64::from_le_bytes(*eight)), factor);
+        }
+        hash = mix(hash ^ lower(rest), factor);
         // Type and class come last, so they are spread as the rest is.
-        let hash = words(name).fold(start ^ name.len() as u64, |hash, word| mix(hash ^ lower(word), factor));
         mix(hash ^ last, factor)
     }
 }
@@ -34,27 +39,31 @@ impl Secrets {
 pub(super) fn same(question: &[u8], stored: &[u8]) -> bool {
     match (question.split_last_chunk::<TAIL>(), stored.split_last_chunk::<TAIL>()) {
         (Some((name, tail)), Some((kept, kept_tail))) => {
-            name.len() == kept.len()
-                && tail == kept_tail
-                && words(name).zip(words(kept)).all(|(word, kept)| lower(word) == kept)
+            name.len() == kept.len() && tail == kept_tail && difference(name, kept) == 0
         }
         _ => false,
     }
 }
 
-/// The bytes as numbers of eight. The last one begins earlier where fewer are left, or is filled up where there are
-/// fewer in all.
-fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    let (whole, rest) = bytes.as_chunks::<8>();
-    let last = (!rest.is_empty()).then(|| {
-        let filled = || {
-            let mut eight = [0; 8];
-            eight.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-            eight
-        };
-        bytes.last_chunk::<8>().copied().unwrap_or_else(filled)
+/// Zero if `name` in lower case is `kept`, which is as long. Looks at all bytes: whoever asks has compared hashes.
+fn difference(name: &[u8], kept: &[u8]) -> u64 {
+    let ((whole, rest), (kept_whole, kept_rest)) = (words(name), words(kept));
+    let mut difference = lower(rest) ^ kept_rest;
+    for (eight, kept) in whole.iter().zip(kept_whole) {
+        difference |= lower(u64::from_le_bytes(*eight)) ^ u64::from_le_bytes(*kept);
+    }
+    difference
+}
+
+/// The bytes by eight, and the last eight as a number, which may have been among the others, or is filled up where there
+/// are fewer in all.
+fn words(bytes: &[u8]) -> (&[[u8; 8]], u64) {
+    let last = bytes.last_chunk::<8>().copied().unwrap_or_else(|| {
+        let mut eight = [0; 8];
+        eight.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        eight
     });
-    whole.iter().copied().chain(last).map(u64::from_le_bytes)
+    (bytes.as_chunks::<8>().0, u64::from_le_bytes(last))
 }
 
 /// All eight bytes in lower case. Length bytes are at most 63 and so never letters.

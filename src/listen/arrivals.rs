@@ -68,11 +68,12 @@ impl Arrivals {
         Ok(())
     }
 
-    /// Ends the next [`wait`](Self::wait) in so much time, unless it is set anew before.
+    /// Ends a [`wait`](Self::wait) in so much time, unless it is set anew before. What was news is none any more.
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn set_alarm(&self, after: Duration) -> io::Result<()> {
+    pub fn set_alarm(&mut self, after: Duration) -> io::Result<()> {
+        self.events.clear();
         let it_value = Timespec { tv_sec: after.as_secs() as _, tv_nsec: after.subsec_nanos().into() };
         let once = Itimerspec { it_interval: AT_ONCE, it_value };
         timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &once)?;

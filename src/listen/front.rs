@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 
 use crate::cache::near::Spot;
 use crate::cache::{Cache, Entry, Key, Look, Near};
@@ -110,7 +110,7 @@ pub struct Round {
     /// The zones.
     pub routes: Rc<Routes>,
     /// How clients are handled.
-    pub settings: Guard<Arc<Settings>>,
+    pub settings: Rc<Arc<Settings>>,
     /// When the batch came.
     pub now: Now,
 }
@@ -139,33 +139,44 @@ pub fn log_at_once(
 pub struct Front {
     /// Where misses go.
     pub resolver: Rc<Resolver>,
-    /// Where new settings appear after a reload.
-    pub settings: Arc<ArcSwap<Settings>>,
     /// What is counted here.
     pub counters: Arc<Counters>,
     near: RefCell<Near>,
-    /// The zones of the last batch.
-    routes: RefCell<Rc<Routes>>,
+    last: RefCell<Last>,
+}
+
+/// What held for the last batch, and where it is seen whether that has changed: with plain loads, as long as it has not.
+struct Last {
+    published: arc_swap::Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
+    settings: Rc<Arc<Settings>>,
+    routes: Rc<Routes>,
 }
 
 impl Front {
-    /// The front of one worker.
+    /// The front of one worker. `settings` is where new ones appear after a reload.
     pub fn new(resolver: Rc<Resolver>, settings: Arc<ArcSwap<Settings>>, counters: Arc<Counters>) -> Self {
         let near = RefCell::new(Near::new(&resolver.cache));
-        let routes = RefCell::new(resolver.routes());
-        Self { resolver, settings, counters, near, routes }
+        let mut published = arc_swap::Cache::new(settings);
+        let settings = Rc::new(Arc::clone(published.load()));
+        let last = RefCell::new(Last { published, settings, routes: resolver.routes() });
+        Self { resolver, counters, near, last }
     }
 
     /// A new batch.
     pub fn round(&self) -> Round {
         let routes = self.resolver.routes();
-        let mut last = self.routes.borrow_mut();
-        if !Rc::ptr_eq(&last, &routes) {
+        let mut last = self.last.borrow_mut();
+        if !Rc::ptr_eq(&last.routes, &routes) {
             // What lies at hand remembers its zone.
             self.near.borrow_mut().forget();
-            *last = Rc::clone(&routes);
+            last.routes = Rc::clone(&routes);
         }
-        Round { routes, settings: self.settings.load(), now: Now::read() }
+        Round { routes, settings: last.settings(), now: Now::read() }
+    }
+
+    /// How clients are handled.
+    pub fn settings(&self) -> Rc<Arc<Settings>> {
+        self.last.borrow_mut().settings()
     }
 
     /// Decides about one packet of a batch; an answer is written to `out`.
@@ -317,6 +328,16 @@ impl Front {
                 Verdict::Own(len, None)
             }
         }
+    }
+}
+
+impl Last {
+    fn settings(&mut self) -> Rc<Arc<Settings>> {
+        let published = self.published.load();
+        if !Arc::ptr_eq(published, &self.settings) {
+            self.settings = Rc::new(Arc::clone(published));
+        }
+        Rc::clone(&self.settings)
     }
 }
 

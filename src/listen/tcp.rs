@@ -96,7 +96,7 @@ impl Clients {
 
     fn admit(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, listener: usize) {
         let counters = &self.front.counters;
-        let settings = self.front.settings.load();
+        let settings = self.front.settings();
         counters.tcp_accepted.bump();
         if self.open.get() >= settings.tcp_connections.div_ceil(self.workers) {
             return counters.tcp_connections_limit.bump();
@@ -258,7 +258,7 @@ impl Connection {
     /// Waits for one thing and does it.
     async fn step(&mut self) -> Result<(), End> {
         let front = Rc::clone(&self.seat.clients.front);
-        let settings = front.settings.load();
+        let settings = front.settings();
         let (idle, pipeline, most) = (settings.tcp_idle, settings.tcp_pipeline, settings.tcp_queries);
         drop(settings);
 

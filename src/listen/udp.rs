@@ -91,7 +91,7 @@ impl Datagrams {
             self.listeners.iter().for_each(|listener| listener.outbox.send());
             let Self { listeners, arrivals, .. } = &mut self;
             let mut turn = Turn { listeners, arrivals, last };
-            turn.look();
+            turn.hear(false);
             let came = turn.receive();
             // After a long pause the next one may be as long.
             if came.is_some_and(|came| came.since(last) < TURN) && alone() {
@@ -115,15 +115,8 @@ impl Turn<'_> {
     fn stay(&mut self, alone: &impl Fn() -> bool) -> io::Result<()> {
         let end = self.last + TURN;
         self.arrivals.set_alarm(TURN)?;
-        // Forgets an alarm of the turn before.
-        self.look();
         while alone() && self.last < end {
-            if !self.listeners.iter().any(|listener| listener.ready) {
-                self.wait();
-            } else if self.listeners.len() > 1 {
-                // No socket makes the others wait.
-                self.look();
-            }
+            self.hear(true);
             if self.arrivals.has_rung() {
                 break;
             }
@@ -132,17 +125,15 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn look(&mut self) {
-        self.arrivals.look();
-        self.hear();
-    }
-
-    fn wait(&mut self) {
-        self.arrivals.wait();
-        self.hear();
-    }
-
-    fn hear(&mut self) {
+    /// Finds out which sockets have datagrams. Where none is known to, it may wait for some.
+    fn hear(&mut self, wait: bool) {
+        let there = self.listeners.iter().any(|listener| listener.ready);
+        match self.listeners.len() {
+            _ if !there && wait => self.arrivals.wait(),
+            // One that is never empty makes nobody wait.
+            1 if there => return,
+            _ => self.arrivals.look(),
+        }
         for number in self.arrivals.told() {
             if let Some(listener) = self.listeners.get_mut(number) {
                 listener.ready = true;

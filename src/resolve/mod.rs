@@ -146,7 +146,7 @@ pub struct Resolver {
     /// What is counted here.
     pub counters: Arc<Counters>,
     worker: usize,
-    published: Arc<ArcSwap<Snapshot>>,
+    published: RefCell<arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     routes: RefCell<Rc<Routes>>,
     upstreams: Upstreams,
     flights: RefCell<Flights>,
@@ -183,7 +183,7 @@ impl Resolver {
             cache,
             counters,
             worker,
-            published,
+            published: RefCell::new(arc_swap::Cache::new(published)),
             routes,
             upstreams,
             flights: RefCell::default(),
@@ -195,13 +195,13 @@ impl Resolver {
 
     /// The zones as they are now. Looks for a reload; meant to be called once a batch.
     pub fn routes(&self) -> Rc<Routes> {
-        let published = self.published.load();
-        if !Arc::ptr_eq(&published, &self.routes.borrow().snapshot) {
+        let (mut published, mut routes) = (self.published.borrow_mut(), self.routes.borrow_mut());
+        let published = published.load();
+        if !Arc::ptr_eq(published, &routes.snapshot) {
             self.upstreams.configure(published.upstream);
-            let routes = Routes::new(Arc::clone(&published), self.worker, &self.upstreams);
-            *self.routes.borrow_mut() = Rc::new(routes);
+            *routes = Rc::new(Routes::new(Arc::clone(published), self.worker, &self.upstreams));
         }
-        Rc::clone(&self.routes.borrow())
+        Rc::clone(&routes)
     }
 
     /// Flights under way.

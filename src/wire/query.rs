@@ -13,6 +13,11 @@ use super::header::{self, Header};
 use super::records::{self, Section};
 use super::{Malformed, name, rcode, rtype, u16_at};
 
+/// The root's name and the type of OPT, with which such a record begins.
+const OPT: [u8; 3] = [0, 0, rtype::OPT as u8];
+/// The DO bit, in the upper byte of OPT's flags (RFC 6891 section 6.1.4).
+const DO: u8 = 0x80;
+
 /// A well-formed query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query<'a> {
@@ -117,8 +122,8 @@ pub fn parse(packet: &[u8]) -> Result<Query<'_>, Reject<'_>> {
     }
     let question =
         Question::read(&packet[header::LEN..]).map_err(|Malformed| refuse(rcode::FORMERR, None, None))?;
-    let (edns, version) =
-        find_edns(packet, &header).map_err(|Malformed| refuse(rcode::FORMERR, Some(question), None))?;
+    let (edns, version) = find_edns(packet, &header, header::LEN + question.bytes.len())
+        .map_err(|Malformed| refuse(rcode::FORMERR, Some(question), None))?;
     if version > 0 {
         return Err(refuse(rcode::BADVERS, Some(question), edns));
     }
@@ -126,11 +131,26 @@ pub fn parse(packet: &[u8]) -> Result<Query<'_>, Reject<'_>> {
 }
 
 /// The OPT record and its version.
-fn find_edns(packet: &[u8], header: &Header) -> Result<(Option<Edns>, u8), Malformed> {
-    let mut found = (None, 0);
-    if header.counts[1..] == [0, 0, 0] {
-        return Ok(found);
+fn find_edns(packet: &[u8], header: &Header, question_end: usize) -> Result<(Option<Edns>, u8), Malformed> {
+    match header.counts[1..] {
+        [0, 0, 0] => Ok((None, 0)),
+        // Nearly always: OPT and nothing else.
+        [0, 0, 1] if packet[question_end..].starts_with(&OPT) => {
+            let fixed = packet[question_end + OPT.len()..].first_chunk::<8>().ok_or(Malformed)?;
+            let [size_a, size_b, _, version, flags, _, len_a, len_b] = *fixed;
+            let (start, len) = (question_end + OPT.len() + 8, u16::from_be_bytes([len_a, len_b]));
+            let options = packet.get(start..start + usize::from(len)).ok_or(Malformed)?;
+            records::options(options).try_for_each(|option| option.map(drop))?;
+            let udp_size = u16::from_be_bytes([size_a, size_b]);
+            Ok((Some(Edns { udp_size, dnssec_ok: flags & DO != 0 }), version))
+        }
+        _ => find_edns_among(packet),
     }
+}
+
+/// The same among other records.
+fn find_edns_among(packet: &[u8]) -> Result<(Option<Edns>, u8), Malformed> {
+    let mut found = (None, 0);
     for record in records::walk(packet)? {
         let record = record?;
         if record.rtype != rtype::OPT {
@@ -142,7 +162,7 @@ fn find_edns(packet: &[u8], header: &Header) -> Result<(Option<Edns>, u8), Malfo
         records::options(&packet[record.rdata.clone()]).try_for_each(|o| o.map(drop))?;
         // RFC 6891 section 6.1.3: the TTL holds the extended response code, the version and the flags.
         let [_, version, flags, _] = record.ttl.to_be_bytes();
-        found = (Some(Edns { udp_size: record.class, dnssec_ok: flags & 0x80 != 0 }), version);
+        found = (Some(Edns { udp_size: record.class, dnssec_ok: flags & DO != 0 }), version);
     }
     Ok(found)
 }
@@ -150,6 +170,11 @@ fn find_edns(packet: &[u8], header: &Header) -> Result<(Option<Edns>, u8), Malfo
 /// The body of a fuzz target: any packet is parsed or refused, and what is parsed agrees with itself.
 pub fn fuzz(packet: &[u8]) {
     if let Ok(query) = parse(packet) {
+        assert_eq!(
+            find_edns_among(packet).map(|(edns, _)| edns),
+            Ok(query.edns),
+            "short ways lead to the same"
+        );
         assert_eq!(Question::read(query.question.bytes), Ok(query.question));
         assert!(query.question.name().len() <= name::MAX);
     }
