@@ -3,7 +3,7 @@
 //! Everything here lives on one worker's thread. [`Upstreams`] holds what the worker knows of its servers; a
 //! [`Group`] is the servers of one zone, and [`Group::ask`] is the way in. [`group`] holds the loop,
 //! [`asking`] how a zone wants it, `way` what one query does in it, `alarms` when it does what it does unasked,
-//! [`server`] one server and its connections, [`connection`] (and `queue`) one TCP connection, [`datagram`] UDP,
+//! [`server`] one server and its connections, [`connection`] (with `connect` and `queue`) one TCP connection, [`datagram`] UDP,
 //! [`standing`], [`health`] and [`rtt`] what we think of a server, [`message`] the bytes.
 //!
 //! # Decisions
@@ -37,6 +37,7 @@
 
 mod alarms;
 pub mod asking;
+mod connect;
 pub mod connection;
 pub mod datagram;
 pub mod group;
