@@ -208,7 +208,7 @@ impl Queue {
             self.free.push(ticket.slot);
         }
         if self.slots.len() > KEPT && self.free.len() == self.slots.len() {
-            (self.slots, self.free) = (Vec::new(), Vec::new());
+            (self.slots, self.free, self.order) = (Vec::new(), Vec::new(), VecDeque::new());
         }
     }
 
