@@ -94,11 +94,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that is yet to be made; see [`Connection::run`].
-    pub fn new(standing: Rc<Standing>, judged: bool, settings: &Settings) -> Self {
+    /// A connection that is yet to be made; see [`Connection::run`]. `now` is that of the query it is made for.
+    pub fn new(standing: Rc<Standing>, judged: bool, settings: &Settings, now: Instant) -> Self {
         // Up to a tenth is taken off, so that connections made at once do not end at once.
         let age = settings.max_age.mul_f64(1.0 - 0.1 * rand::random::<f64>());
-        let now = Instant::now();
         Self {
             standing,
             judged,

@@ -167,7 +167,7 @@ impl Upstream {
         let connecting = connections.iter().any(|c| !c.is_ready());
         let wanted = connections.len() < START || (any_held_up && !connecting);
         if may_open && (best.is_none() || (busy && wanted)) {
-            let opened = self.open();
+            let opened = self.open(now);
             connections.push(opened.clone());
             return Some(best.unwrap_or(opened));
         }
@@ -185,10 +185,10 @@ impl Upstream {
         open < self.settings.get().connections
     }
 
-    fn open(&self) -> Rc<Connection> {
+    fn open(&self, now: Instant) -> Rc<Connection> {
         let settings = self.settings();
         let judged = self.standing.server.transport == Transport::Tcp;
-        let connection = Rc::new(Connection::new(self.standing.clone(), judged, &settings));
+        let connection = Rc::new(Connection::new(self.standing.clone(), judged, &settings, now));
         spawn_local(connection.clone().run(settings));
         connection
     }

@@ -255,7 +255,8 @@ impl<'a> Way<'a> {
             if self.tries[index].patience.is_some_and(|at| at <= now) {
                 self.give_up_on(index);
                 if !self.is_waiting() {
-                    self.next(now);
+                    // Read anew: it is to begin after what was given up, or the two count as one failure.
+                    self.next(Instant::now());
                 }
             }
         }
