@@ -7,7 +7,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8, 8 | holders, length: [`triomphe`]'s, behind a pointer of one word; the standard library's counts twice and has two |
-//! | 24 | [`Head`] |
+//! | 24 | moments, numbers, marks: `Head` |
 //! | 2 each | places of TTLs |
 //! | 4 | the address set that rotates, where there is one |
 

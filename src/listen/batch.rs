@@ -3,8 +3,7 @@
 //! This is the only file on the road with `unsafe` in it, and it is thin on purpose: it fills in the kernel's
 //! structures, makes the two calls, and hands out slices. Buffers are allocated once. Received datagrams stand
 //! in slots of a fixed size; answers are packed one behind the other, so that a batch of small answers touches
-//! few cache lines. Answers that come later than their batch, to misses, leave by the same call. Only the registration
-//! with the event loop ([`to_read`]) is about something else.
+//! few cache lines. Answers that come later than their batch, to misses, leave by the same call.
 #![allow(unsafe_code)]
 
 use std::io;

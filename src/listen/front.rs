@@ -110,7 +110,7 @@ pub struct Round {
     /// The zones.
     pub routes: Rc<Routes>,
     /// How clients are handled.
-    pub settings: Rc<Arc<Settings>>,
+    pub settings: Rc<Settings>,
     /// When the batch came.
     pub now: Now,
 }
@@ -148,7 +148,8 @@ pub struct Front {
 /// What held for the last batch, and where it is seen whether that has changed: with plain loads, as long as it has not.
 struct Last {
     published: arc_swap::Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
-    settings: Rc<Arc<Settings>>,
+    /// What was published last, and this worker's copy: its holders are counted without a write that other workers see.
+    settings: (Arc<Settings>, Rc<Settings>),
     routes: Rc<Routes>,
 }
 
@@ -157,7 +158,7 @@ impl Front {
     pub fn new(resolver: Rc<Resolver>, settings: Arc<ArcSwap<Settings>>, counters: Arc<Counters>) -> Self {
         let near = RefCell::new(Near::new(&resolver.cache));
         let mut published = arc_swap::Cache::new(settings);
-        let settings = Rc::new(Arc::clone(published.load()));
+        let settings = copy(published.load());
         let last = RefCell::new(Last { published, settings, routes: resolver.routes() });
         Self { resolver, counters, near, last }
     }
@@ -175,7 +176,7 @@ impl Front {
     }
 
     /// How clients are handled.
-    pub fn settings(&self) -> Rc<Arc<Settings>> {
+    pub fn settings(&self) -> Rc<Settings> {
         self.last.borrow_mut().settings()
     }
 
@@ -332,13 +333,17 @@ impl Front {
 }
 
 impl Last {
-    fn settings(&mut self) -> Rc<Arc<Settings>> {
+    fn settings(&mut self) -> Rc<Settings> {
         let published = self.published.load();
-        if !Arc::ptr_eq(published, &self.settings) {
-            self.settings = Rc::new(Arc::clone(published));
+        if !Arc::ptr_eq(published, &self.settings.0) {
+            self.settings = copy(published);
         }
-        Rc::clone(&self.settings)
+        Rc::clone(&self.settings.1)
     }
+}
+
+fn copy(published: &Arc<Settings>) -> (Arc<Settings>, Rc<Settings>) {
+    (Arc::clone(published), Rc::new(Settings::clone(published)))
 }
 
 /// Where answers from the cache are written.

@@ -2,7 +2,7 @@
 //!
 //! One task serves all sockets of a worker. While nothing else is under way there (no miss, no TCP client), it keeps the
 //! thread and waits for the next datagram by itself, see [`Arrivals`]: at 2,000 queries a second the event loop would
-//! cost a quarter more. Every [`TURN`] it lets the event loop have a look, for timers, signals and new connections, and
+//! cost a quarter more. Every 5 ms (`TURN`) it lets the event loop have a look, for timers, signals and new connections, and
 //! when no datagram has come for that long it leaves the waiting to it.
 
 use std::io;
