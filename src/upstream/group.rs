@@ -178,4 +178,36 @@ mod tests {
             assert_eq!(behind.open(), 3, "it goes out once more");
         });
     }
+
+    #[test]
+    fn a_query_that_another_server_was_asked_for_is_rescued_there_too() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let silent = [
+                tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
+                tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            ];
+            let counters = Arc::new(Counters::default());
+            let [first, second] = silent.each_ref().map(|s| {
+                let server = Server { address: s.local_addr().unwrap(), transport: Transport::Tcp };
+                Member::new(server, counters.clone())
+            });
+            let upstreams = Upstreams::new(Settings { hedge_percent: 0, ..Settings::default() });
+            let both =
+                upstreams.group(&[first, second.clone()], &[], &Policy::Ordered.into(), &Arc::default());
+            let only = upstreams.group(&[second], &[], &Policy::Ordered.into(), &Arc::default());
+            let (ahead, behind) = (ask(b"\x01a\0"), ask(b"\x01b\0"));
+            let now = Instant::now();
+            let (mut ahead, mut behind) = (Way::new(&only.0, &ahead, now), Way::new(&both.0, &behind, now));
+            assert!(ahead.next(now) && behind.next(now));
+            let servfail = b"\0\0\x81\x82\0\x01\0\0\0\0\0\0\x01b\0\0\x01\0\x01".to_vec();
+            assert!(behind.replied(0, servfail, now).is_none(), "the second server is asked");
+            let end = Instant::now() + super::super::TRY.default;
+            while counters.rescued.get() == 0 {
+                assert!(Instant::now() < end, "it is rescued before its try is given up");
+                tokio::time::sleep_until(behind.alarm()).await;
+                behind.rang(Instant::now());
+            }
+        });
+    }
 }

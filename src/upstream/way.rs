@@ -147,8 +147,8 @@ impl<'a> Way<'a> {
         let patience = if standing.is_out() { PATIENCE_MIN.min(max) } else { standing.rtt().patience(max) };
         let patience = (patience * doubled).min(max);
         let begun = at.upstream.ask(query, &avoid, now);
-        // Whoever is first in line stays so, and needs no rescue.
-        if let (true, Some((connection, place))) = (self.tries.is_empty(), &begun.place)
+        // Whoever is first in line stays so, and needs no rescue. A later try may stand elsewhere, behind others.
+        if let (Chance::Gone, Some((connection, place))) = (self.rescue, &begun.place)
             && connection.is_behind(*place)
         {
             self.rescue = Chance::At(now + standing.rtt().slow_after(max));
