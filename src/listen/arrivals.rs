@@ -15,8 +15,6 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 
-/// Sockets of which one call tells at most; the next one tells of the rest.
-const EVENTS: usize = 64;
 /// What the alarm is called where sockets have their numbers.
 const ALARM: u64 = u64::MAX;
 const NEWS: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
@@ -28,6 +26,7 @@ pub struct Arrivals {
     /// A descriptor in the queue. A time limit for each wait would have the kernel set its timer each time, which
     /// costs as much as all the rest of a wait, and in virtual machines more.
     alarm: OwnedFd,
+    /// Has room for all sockets and the alarm: whoever is not told of at once is not news to the event loop any more.
     events: Vec<epoll::Event>,
 }
 
@@ -46,7 +45,7 @@ impl Arrivals {
             reason = "its successor is unsafe, for types whose descriptor may change: this one's cannot"
         )]
         let queue = AsyncFd::new(queue)?;
-        Ok(Self { queue, alarm, events: Vec::with_capacity(EVENTS) })
+        Ok(Self { queue, alarm, events: Vec::with_capacity(1) })
     }
 
     /// Tells of datagrams on this socket, too, under this number. Not of room to write: each answer that a client takes
@@ -54,7 +53,8 @@ impl Arrivals {
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn add(&self, socket: &impl AsFd, number: usize) -> io::Result<()> {
+    pub fn add(&mut self, socket: &impl AsFd, number: usize) -> io::Result<()> {
+        self.events.reserve(number + 2);
         Ok(epoll::add(self.queue.get_ref(), socket, epoll::EventData::new_u64(number as u64), NEWS)?)
     }
 

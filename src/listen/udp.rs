@@ -40,6 +40,8 @@ struct Listener {
     outbox: Rc<Outbox>,
     misses: Vec<(Peer, Box<(Miss, Held)>)>,
     refreshes: Vec<Miss>,
+    /// That of the batch whose misses are still here.
+    held_back: Option<Round>,
 }
 
 /// One worker's sockets on all addresses.
@@ -93,11 +95,17 @@ impl Datagrams {
             let mut turn = Turn { listeners, arrivals, last };
             turn.hear(false);
             let came = turn.receive();
+            turn.listeners.iter_mut().for_each(Listener::hand_off);
             // After a long pause the next one may be as long.
             if came.is_some_and(|came| came.since(last) < TURN) && alone() {
                 turn.stay(&alone)?;
             }
             last = turn.last;
+            if self.listeners.iter().any(|listener| listener.held_back.is_some()) {
+                // Servers may have closed connections meanwhile. Let the event loop hear of that first.
+                tokio::task::yield_now().await;
+                self.listeners.iter_mut().for_each(Listener::hand_off);
+            }
         }
     }
 }
@@ -115,7 +123,7 @@ impl Turn<'_> {
     fn stay(&mut self, alone: &impl Fn() -> bool) -> io::Result<()> {
         let end = self.last + TURN;
         self.arrivals.set_alarm(TURN)?;
-        while alone() && self.last < end {
+        while alone() && self.last < end && self.listeners.iter().all(|l| l.held_back.is_none()) {
             self.hear(true);
             if self.arrivals.has_rung() {
                 break;
@@ -163,6 +171,7 @@ impl Listener {
             outbox,
             misses: Vec::with_capacity(BATCH.default),
             refreshes: Vec::with_capacity(BATCH.default),
+            held_back: None,
         })
     }
 
@@ -184,7 +193,7 @@ impl Listener {
         Some(self.answer(received))
     }
 
-    /// Answers the batch; when it came.
+    /// Answers the batch; when it came. Misses are to be [handed off](Self::hand_off).
     fn answer(&mut self, received: usize) -> Now {
         let front = Rc::clone(&self.front);
         let round = front.round();
@@ -219,8 +228,11 @@ impl Listener {
             self.outbox.served.answers.add(sent as u64);
             view.record_hits(&self.hits, Now::read().since(round.now));
         }
-        self.hand_off(&round);
-        round.now
+        let now = round.now;
+        if !(self.misses.is_empty() && self.refreshes.is_empty()) {
+            self.held_back = Some(round);
+        }
+        now
     }
 
     /// Queues the answer to datagram `i`, the first `len` bytes of its room, and logs it where its zone logs.
@@ -236,8 +248,10 @@ impl Listener {
         self.batch.answer(i, len);
     }
 
-    fn hand_off(&mut self, round: &Round) {
-        let now = round.now;
+    /// Has misses looked up.
+    fn hand_off(&mut self) {
+        let Some(round) = self.held_back.take() else { return };
+        let (now, round) = (round.now, &round);
         for (peer, miss) in self.misses.drain(..) {
             let (miss, mut held) = *miss;
             held.note(miss.route.log.as_ref(), peer.address, || asked_at(&peer, self.client.listener, round));
