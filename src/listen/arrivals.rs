@@ -18,7 +18,7 @@ use tokio::io::unix::AsyncFd;
 /// What the alarm is called where sockets have their numbers.
 const ALARM: u64 = u64::MAX;
 const NEWS: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
-const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// See the module.
 pub struct Arrivals {
@@ -74,8 +74,20 @@ impl Arrivals {
     /// What the kernel said.
     pub fn set_alarm(&mut self, after: Duration) -> io::Result<()> {
         self.events.clear();
-        let it_value = Timespec { tv_sec: after.as_secs() as _, tv_nsec: after.subsec_nanos().into() };
-        let once = Itimerspec { it_interval: AT_ONCE, it_value };
+        self.ring_in(Timespec { tv_sec: after.as_secs() as _, tv_nsec: after.subsec_nanos().into() })
+    }
+
+    /// Takes the alarm back: it would wake the worker for nothing.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn stop_alarm(&self) -> io::Result<()> {
+        // "Setting both fields to zero disarms the timer": timerfd_settime(2).
+        self.ring_in(NO_TIME)
+    }
+
+    fn ring_in(&self, it_value: Timespec) -> io::Result<()> {
+        let once = Itimerspec { it_interval: NO_TIME, it_value };
         timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &once)?;
         Ok(())
     }
@@ -87,7 +99,7 @@ impl Arrivals {
 
     /// Asks for news without waiting.
     pub fn look(&mut self) {
-        self.take(Some(&AT_ONCE));
+        self.take(Some(&NO_TIME));
     }
 
     fn take(&mut self, at_most: Option<&Timespec>) {
@@ -105,5 +117,67 @@ impl Arrivals {
     /// Whether the alarm was among the last news.
     pub fn has_rung(&self) -> bool {
         self.events.iter().any(|event| event.data.u64() == ALARM)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    /// As many as addresses may be configured, each with a datagram that waits.
+    const SOCKETS: usize = 64;
+    const SOON: Duration = Duration::from_millis(1);
+
+    fn with_sockets(test: impl FnOnce(&mut Arrivals, &[UdpSocket])) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _entered = runtime.enter();
+        let mut arrivals = Arrivals::new().unwrap();
+        let sockets: Vec<_> = (0..SOCKETS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        sockets.iter().enumerate().for_each(|(number, socket)| arrivals.add(socket, number).unwrap());
+        test(&mut arrivals, &sockets);
+    }
+
+    #[test]
+    fn all_sockets_and_the_alarm_are_told_of_at_once_and_once() {
+        with_sockets(|arrivals, sockets| {
+            for socket in sockets {
+                socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+            }
+            arrivals.set_alarm(SOON).unwrap();
+            std::thread::sleep(SOON * 20);
+            arrivals.look();
+            assert!(arrivals.has_rung());
+            let mut told: Vec<_> = arrivals.told().filter(|&number| number < SOCKETS).collect();
+            told.sort_unstable();
+            assert!(told.into_iter().eq(0..SOCKETS));
+            arrivals.look();
+            assert_eq!(arrivals.told().count(), 0, "nothing has come since");
+            sockets[7].send_to(b"x", sockets[7].local_addr().unwrap()).unwrap();
+            arrivals.wait();
+            assert!(arrivals.told().eq([7]), "another one is news");
+        });
+    }
+
+    #[test]
+    fn an_alarm_ends_a_wait_unless_it_was_taken_back_or_set_anew() {
+        with_sockets(|arrivals, _| {
+            arrivals.set_alarm(SOON).unwrap();
+            arrivals.wait();
+            assert!(arrivals.has_rung());
+            arrivals.set_alarm(SOON).unwrap();
+            assert!(!arrivals.has_rung(), "that was the one before");
+            arrivals.stop_alarm().unwrap();
+            std::thread::sleep(SOON * 20);
+            arrivals.look();
+            assert!(!arrivals.has_rung());
+            // One that has rung and was not heard.
+            arrivals.set_alarm(SOON).unwrap();
+            std::thread::sleep(SOON * 20);
+            arrivals.set_alarm(Duration::from_secs(3600)).unwrap();
+            arrivals.look();
+            assert!(!arrivals.has_rung());
+        });
     }
 }

@@ -20,11 +20,13 @@ use super::front::Front;
 
 /// Bytes of answers for which room is kept.
 const KEPT: usize = 64 << 10;
+/// Bytes of an answer, in most cases at least.
+const ROOM: usize = 64;
 
 /// One socket's late answers.
 pub struct Outbox {
     /// The socket.
-    pub socket: Rc<UdpSocket>,
+    pub socket: UdpSocket,
     /// What it did.
     pub served: Arc<Served>,
     front: Rc<Front>,
@@ -41,7 +43,7 @@ struct Letters {
 
 impl Outbox {
     /// An empty one, which says to `filled` that it is not empty any more.
-    pub fn new(front: Rc<Front>, socket: Rc<UdpSocket>, served: Arc<Served>, filled: Rc<Notify>) -> Rc<Self> {
+    pub fn new(front: Rc<Front>, socket: UdpSocket, served: Arc<Served>, filled: Rc<Notify>) -> Rc<Self> {
         Rc::new(Self { socket, served, front, letters: RefCell::default(), filled })
     }
 
@@ -56,6 +58,7 @@ impl Outbox {
         self.served.answers.add(sent as u64);
         late.clear();
         bytes.clear();
+        late.shrink_to(KEPT / ROOM);
         bytes.shrink_to(KEPT);
     }
 }

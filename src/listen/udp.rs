@@ -68,7 +68,7 @@ impl Datagrams {
     pub fn add(&mut self, front: Rc<Front>, socket: UdpSocket, served: Arc<Served>) -> io::Result<()> {
         let number = self.listeners.len();
         self.arrivals.add(&socket, number)?;
-        let outbox = Outbox::new(Rc::clone(&front), Rc::new(socket), served, Rc::clone(&self.filled));
+        let outbox = Outbox::new(Rc::clone(&front), socket, served, Rc::clone(&self.filled));
         self.listeners.push(Listener::new(front, number, outbox)?);
         Ok(())
     }
@@ -126,11 +126,14 @@ impl Turn<'_> {
         while alone() && self.last < end && self.listeners.iter().all(|l| l.held_back.is_none()) {
             self.hear(true);
             if self.arrivals.has_rung() {
+                return Ok(());
+            }
+            if self.receive().is_none() && self.listeners.iter().any(|listener| listener.ready) {
+                // It failed: not to be tried again and again.
                 break;
             }
-            self.receive();
         }
-        Ok(())
+        self.arrivals.stop_alarm()
     }
 
     /// Finds out which sockets have datagrams. Where none is known to, it may wait for some.

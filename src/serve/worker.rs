@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep};
+use tracing::error;
 
 use crate::cache::Cache;
 use crate::listen::bind::Sockets;
@@ -150,6 +151,12 @@ fn listen(
         acceptors.push(spawn_local(Rc::clone(clients).serve(tcp, number, served)));
     }
     let (resolver, clients) = (Rc::clone(&front.resolver), Rc::clone(clients));
-    spawn_local(datagrams.serve(move || resolver.under_way() == 0 && clients.open() == 0));
+    let alone = move || resolver.under_way() == 0 && clients.open() == 0;
+    spawn_local(async move {
+        if let Err(error) = datagrams.serve(alone).await {
+            // The watchdog ends a process that does not answer.
+            error!(%error, "a worker answers no datagrams any more");
+        }
+    });
     Ok(())
 }

@@ -44,6 +44,7 @@ impl Maker {
         let entry = parts.entry(reply, rules, now, key, &mut self.bytes);
         self.records.clear();
         self.records.shrink_to(ROOM);
+        self.bytes.clear();
         self.bytes.shrink_to(ROOM * 32);
         entry
     }
