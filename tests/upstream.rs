@@ -34,7 +34,7 @@ fn worker<F: Future<Output = ()>>(body: F) {
 struct Bench {
     group: Group,
     counters: Vec<Arc<Counters>>,
-    _upstreams: Upstreams,
+    upstreams: Upstreams,
 }
 
 impl Bench {
@@ -54,11 +54,7 @@ impl Bench {
             .zip(&counters)
             .map(|(s, c)| Member::new(Server { address: s.address, transport }, c.clone()))
             .collect();
-        Self {
-            group: upstreams.group(&members, &[], asking, &Arc::default()),
-            counters,
-            _upstreams: upstreams,
-        }
+        Self { group: upstreams.group(&members, &[], asking, &Arc::default()), counters, upstreams }
     }
 
     async fn ask(&self, name: &str) -> Result<Vec<u8>, Failure> {
@@ -139,6 +135,24 @@ fn a_thousand_queries_at_once_share_few_connections() {
         assert_eq!(bench.counters[0].latency[0].count(), 1001);
         assert!(server.connections().len() <= 32);
         assert_eq!(bench.counters[0].outstanding.get(), 0);
+    });
+}
+
+#[test]
+fn queries_of_one_round_go_out_together_at_its_end() {
+    worker(async {
+        let server = Scripted::good();
+        let settings = Settings { connections: 1, ..unhedged() };
+        let bench = Bench::with(settings, Policy::Ordered, Transport::Tcp, &[&server]);
+        bench.many("warm", 1).await;
+        let round = bench.upstreams.together();
+        let flights = bench.many("n", 100);
+        tokio::pin!(flights);
+        assert!(timeout(ms(100), &mut flights).await.is_err());
+        assert_eq!(server.seen().len(), 1, "the round is not over");
+        drop(round);
+        flights.await;
+        assert_eq!(bench.counters[0].latency[0].count(), 101);
     });
 }
 
@@ -368,6 +382,20 @@ fn a_connection_that_ends_in_the_middle_of_a_reply_is_handed_over() {
         bench.good("name.test").await;
         assert_eq!(bench.counters[0].handed_over.get(), 1);
         assert_eq!(bench.counters[0].errors.get(), 1);
+    });
+}
+
+#[test]
+fn a_connection_that_ends_right_behind_its_reply_has_answered() {
+    worker(async {
+        let server = Scripted::start(Order::AtOnce, |_| vec![Action::Answer, Action::Close]);
+        let bench = Bench::new(Transport::Tcp, &[&server]);
+        let Counters { connections, failures, errors, handed_over, .. } = &*bench.counters[0];
+        for name in 0..20 {
+            bench.good(&format!("{name}.test")).await;
+            until("its end", || connections.get() == 0).await;
+        }
+        assert_eq!((failures.get(), errors.get(), handed_over.get()), (0, 0, 0));
     });
 }
 

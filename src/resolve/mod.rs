@@ -59,7 +59,7 @@ use crate::count::{Counter, Gauge};
 use crate::local;
 use crate::upstream::{Ask, Failure, Upstreams};
 use crate::wire::{answer, extended_error, rcode};
-use crew::Crew;
+use crew::{Crew, Seat};
 use flights::{Flights, Joined, Opened};
 use reply::{Desk, Manner, Outcome};
 
@@ -91,7 +91,7 @@ pub struct Resolver {
     flights: RefCell<Flights>,
     desk: RefCell<Desk>,
     maker: RefCell<Maker>,
-    /// Who takes off.
+    /// Who flies.
     crew: Crew<Miss>,
 }
 
@@ -198,15 +198,20 @@ impl Resolver {
 
     fn take_off(self: &Rc<Self>, miss: Miss) {
         self.counters.flights.up();
-        let Some(miss) = self.crew.hand(miss) else { return };
-        let resolver = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let (mut next, seat) = (Some(miss), Rc::default());
-            while let Some(miss) = next {
-                resolver.fly(miss).await;
-                next = resolver.crew.work(&seat).await;
-            }
-        });
+        if !self.crew.hand(miss) {
+            let resolver = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                let pilot = |seat: Rc<Seat<Miss>>| resolver.fly_on(seat);
+                resolver.crew.run(pilot, || resolver.upstreams.together()).await;
+            });
+        }
+    }
+
+    /// One flight after the other.
+    async fn fly_on(&self, seat: Rc<Seat<Miss>>) {
+        loop {
+            self.fly(seat.work().await).await;
+        }
     }
 
     /// One flight, from start to end.

@@ -1,11 +1,11 @@
 //! One TCP connection to a server, pipelined (RFC 7766 section 6.2.1.1).
 //!
-//! Queries are appended to a buffer; the connection's own task writes it when its turn comes. The scheduler
-//! is first in, first out, so all tasks that could already run, such as the misses of one batch of clients,
-//! have added theirs by then and go out in one write. The same task reads: one read may carry many frames,
-//! or half of one.
+//! Queries are appended to a buffer, which is written at the end of the [round](super::outgoing) in which they were sent,
+//! so that the misses of one batch of clients go out in one write. What cannot be written then, and what was sent outside
+//! of a round, the connection's own task writes. The same task reads: one read may carry many frames, or half of one.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::connect::{connect, is_made, is_ours, judge_mark, settle_mark};
 use super::message::{self, Query};
+use super::nudge::Nudge;
+use super::outgoing::Outgoing;
 use super::queue::{FORGET, Queue, Ticket};
 use super::standing::Standing;
 use super::{IDLE, Settings, Transport};
@@ -86,16 +87,37 @@ pub struct Connection {
     struck: Cell<Option<Instant>>,
     /// A reply has overtaken another: the server does not work in order here.
     overtakes: Cell<bool>,
-    /// Queries somebody waits for.
-    waiting: Cell<usize>,
     queue: RefCell<Queue>,
+    /// While it is open.
+    stream: RefCell<Option<Rc<TcpStream>>>,
+    /// Why it broke, if that was seen outside of its task.
+    broken: RefCell<Option<io::Error>>,
+    outgoing: Rc<Outgoing>,
     /// Tells the task that there is something to do.
-    wake: Notify,
+    wake: Nudge,
+}
+
+/// What its task is woken up for.
+enum News {
+    /// There is room to write.
+    Room,
+    /// There is something to read.
+    Bytes,
+    /// Something was said to it.
+    Word,
+    /// Its alarm rang.
+    Time,
 }
 
 impl Connection {
     /// A connection that is yet to be made; see [`Connection::run`]. `now` is that of the query it is made for.
-    pub fn new(standing: Rc<Standing>, judged: bool, settings: &Settings, now: Instant) -> Self {
+    pub fn new(
+        standing: Rc<Standing>,
+        outgoing: Rc<Outgoing>,
+        judged: bool,
+        settings: &Settings,
+        now: Instant,
+    ) -> Self {
         // Up to a tenth is taken off, so that connections made at once do not end at once.
         let age = settings.max_age.mul_f64(1.0 - 0.1 * rand::random::<f64>());
         Self {
@@ -113,9 +135,11 @@ impl Connection {
             strikes: Cell::new(0),
             struck: Cell::new(None),
             overtakes: Cell::new(false),
-            waiting: Cell::new(0),
             queue: RefCell::new(Queue::new()),
-            wake: Notify::new(),
+            stream: RefCell::default(),
+            broken: RefCell::default(),
+            outgoing,
+            wake: Nudge::default(),
         }
     }
 
@@ -172,7 +196,7 @@ impl Connection {
     /// Takes no new queries from now on, and closes when nobody waits for a reply.
     pub fn retire(&self) {
         self.retired.set(true);
-        self.wake.notify_one();
+        self.wake.give();
     }
 
     /// A try that began at `began` was not answered in time. Two in a row close the connection: the second of them began
@@ -183,7 +207,7 @@ impl Connection {
             self.struck.set(Some(Instant::now()));
         }
         if self.is_silent() {
-            self.wake.notify_one();
+            self.wake.give();
         }
     }
 
@@ -191,10 +215,11 @@ impl Connection {
         self.strikes.get() >= STRIKES
     }
 
-    /// Adds a query; it is written when the task's turn comes.
+    /// Adds a query; it is written at the end of the round, or when the task's turn comes.
     pub fn send(self: &Rc<Self>, query: Query<'_>, now: Instant) -> Pending {
         let mut queue = self.queue.borrow_mut();
         queue.forget(now);
+        let is_first = queue.out.is_empty();
         let ticket = queue.push(query, now);
         let counters = &self.standing.counters;
         if ticket.place == 0 {
@@ -203,8 +228,10 @@ impl Connection {
             counters.reused.bump()
         }
         self.used.set(now);
-        self.waiting.set(self.waiting.get() + 1);
-        self.wake.notify_one();
+        // Where others are to be written somebody sees to it already; until it is connected, there is no hurry.
+        if is_first && self.is_ready() && !self.outgoing.take(self) {
+            self.wake.give();
+        }
         Pending { connection: self.clone(), ticket }
     }
 
@@ -225,13 +252,16 @@ impl Connection {
                 counters.connections.up();
                 self.phase.set(Phase::Ready);
                 self.ready_at.set(Instant::now());
+                let stream = Rc::new(stream);
+                self.stream.replace(Some(Rc::clone(&stream)));
                 let end = self.serve(&stream).await;
+                self.stream.take();
                 counters.connections.down();
                 if self.is_silent() {
                     Some(Lost::Silent) // the timeouts have been counted
                 } else {
                     if let Err(error) = end
-                        && self.waiting.get() > 0
+                        && self.waiting() > 0
                         && self.judged
                     {
                         self.standing.failed(self.began, &format!("its connections break: {error}"));
@@ -262,7 +292,7 @@ impl Connection {
         let alarm = sleep_until(self.alarm());
         tokio::pin!(alarm);
         loop {
-            if self.retired.get() && self.waiting.get() == 0 {
+            if self.retired.get() && self.waiting() == 0 {
                 return Ok(());
             }
             if self.is_silent() {
@@ -272,23 +302,21 @@ impl Connection {
                 let due = self.alarm().min(alarm.deadline());
                 alarm.as_mut().reset(due);
             }
-            tokio::select! {
-                biased;
-                writable = stream.writable(), if self.has_output() => {
-                    writable?;
-                    self.write(stream)?;
-                }
-                readable = stream.readable() => {
-                    readable?;
+            if let Some(error) = self.broken.take() {
+                return Err(error);
+            }
+            match poll_fn(|context| self.poll(stream, alarm.as_mut(), context)).await? {
+                News::Room => self.write(stream)?,
+                News::Bytes => {
                     if self.read(stream, &mut cut)? {
                         // A server that sends without pause must not keep the thread to itself.
                         tokio::task::yield_now().await;
                     }
                 }
-                () = self.wake.notified() => {}
-                () = &mut alarm => {
+                News::Word => {}
+                News::Time => {
                     let now = Instant::now();
-                    let idle = self.waiting.get() == 0 && self.idle_at() <= now;
+                    let idle = self.waiting() == 0 && self.idle_at() <= now;
                     if idle || self.retire_at <= now {
                         self.retired.set(true);
                     }
@@ -296,6 +324,27 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Ready when there is something to do. Asks by `poll` functions, which are a fraction of what `select!` would cost.
+    fn poll(
+        &self,
+        stream: &TcpStream,
+        alarm: Pin<&mut Sleep>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<News>> {
+        if self.has_output()
+            && let Poll::Ready(room) = stream.poll_write_ready(context)
+        {
+            return Poll::Ready(room.map(|()| News::Room));
+        }
+        if let Poll::Ready(bytes) = stream.poll_read_ready(context) {
+            return Poll::Ready(bytes.map(|()| News::Bytes));
+        }
+        if self.wake.poll(context).is_ready() {
+            return Poll::Ready(Ok(News::Word));
+        }
+        alarm.poll(context).map(|()| Ok(News::Time))
     }
 
     /// When to look for idleness and age. With queries open it may be late by one idle time.
@@ -315,6 +364,22 @@ impl Connection {
 
     fn has_output(&self) -> bool {
         !self.queue.borrow().out.is_empty()
+    }
+
+    /// Queries somebody waits for, and whose replies have not come.
+    fn waiting(&self) -> usize {
+        self.queue.borrow().waiting
+    }
+
+    /// Writes what it has, if it is open. What is left, or went wrong, is the task's.
+    pub fn flush(&self) {
+        let Some(stream) = &*self.stream.borrow() else { return };
+        if let Err(error) = self.write(stream) {
+            *self.broken.borrow_mut() = Some(error);
+        } else if !self.has_output() {
+            return;
+        }
+        self.wake.give();
     }
 
     fn write(&self, stream: &TcpStream) -> io::Result<()> {
@@ -365,6 +430,9 @@ impl Connection {
             cut.extend_from_slice(came);
             let left = self.take_frames(cut, now).len();
             cut.drain(..cut.len() - left);
+            if cut.is_empty() {
+                *cut = Vec::new(); // it may have been a large one
+            }
         }
         Ok(came.len() == READ)
     }
@@ -430,9 +498,8 @@ impl Drop for Pending {
     fn drop(&mut self) {
         let connection = &self.connection;
         connection.queue.borrow_mut().give_back(self.ticket);
-        connection.waiting.set(connection.waiting.get().saturating_sub(1));
-        if connection.retired.get() && connection.waiting.get() == 0 {
-            connection.wake.notify_one();
+        if connection.retired.get() && connection.waiting() == 0 {
+            connection.wake.give();
         }
     }
 }

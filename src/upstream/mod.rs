@@ -3,7 +3,8 @@
 //! Everything here lives on one worker's thread. [`Upstreams`] holds what the worker knows of its servers; a
 //! [`Group`] is the servers of one zone, and [`Group::ask`] is the way in. [`group`] holds the loop,
 //! [`asking`] how a zone wants it, `way` what one query does in it, `alarms` when it does what it does unasked,
-//! [`server`] one server and its connections, [`connection`] (with `connect` and `queue`) one TCP connection, [`datagram`] UDP,
+//! [`server`] one server and its connections, [`connection`] (with `connect`, `queue` and `outgoing`) one TCP connection,
+//! [`datagram`] UDP,
 //! [`standing`], [`health`] and [`rtt`] what we think of a server, [`message`] the bytes.
 //!
 //! # Decisions
@@ -45,7 +46,9 @@ pub mod health;
 pub mod hedges;
 pub mod mark;
 pub mod message;
+mod nudge;
 pub mod outage;
+mod outgoing;
 mod queue;
 pub mod rtt;
 pub mod server;
@@ -70,6 +73,7 @@ use alarms::Alarms;
 use group::Inner;
 use hedges::Hedges;
 use outage::Outage;
+use outgoing::{Outgoing, Together};
 use server::Upstream;
 
 /// How a server is spoken to.
@@ -272,6 +276,7 @@ pub struct Upstreams {
     settings: Rc<Cell<Settings>>,
     hedges: Rc<RefCell<Hedges>>,
     alarms: Rc<Alarms>,
+    outgoing: Rc<Outgoing>,
     /// Weak: a server that no group names any more goes away with the last group that does.
     known: RefCell<HashMap<(Server, Terms), Weak<Upstream>>>,
 }
@@ -283,6 +288,7 @@ impl Upstreams {
             settings: Rc::new(Cell::new(settings)),
             hedges: Rc::default(),
             alarms: Rc::default(),
+            outgoing: Rc::default(),
             known: RefCell::default(),
         }
     }
@@ -290,6 +296,11 @@ impl Upstreams {
     /// Takes other settings, for new queries and new connections.
     pub fn configure(&self, settings: Settings) {
         self.settings.set(settings);
+    }
+
+    /// A round begins, which lasts as long as what is returned: queries that are sent in it go out at its end, together.
+    pub fn together(&self) -> Together {
+        self.outgoing.together()
     }
 
     /// The group of these servers; those of the `reserve` are asked only when none of the others can be. A
@@ -326,7 +337,7 @@ impl Upstreams {
             upstream.standing.mark.set(member.mark);
             return upstream;
         }
-        let upstream = Rc::new(Upstream::new(member, terms, self.settings.clone()));
+        let upstream = Rc::new(Upstream::new(member, terms, self.settings.clone(), self.outgoing.clone()));
         known.insert((member.server, terms), Rc::downgrade(&upstream));
         upstream
     }

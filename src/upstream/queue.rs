@@ -73,6 +73,8 @@ pub struct Queue {
     ids: HashMap<u16, usize, foldhash::fast::RandomState>,
     /// Places and slots in the order in which they were added. The first is open; others may not be any more.
     order: VecDeque<(u64, usize)>,
+    /// Open queries somebody waits for.
+    pub waiting: usize,
     next_place: u64,
     next_id: u16,
     /// Odd: adding it visits all 65,536 ids before any comes again.
@@ -91,6 +93,7 @@ impl Queue {
             free: Vec::new(),
             ids: HashMap::default(),
             order: VecDeque::new(),
+            waiting: 0,
             next_place: 0,
             next_id: rand::random(),
             id_step: rand::random::<u16>() | 1,
@@ -137,6 +140,7 @@ impl Queue {
         taken.question.extend_from_slice(&self.out[at + 2 + HEADER..][..query.question_len()]);
         taken.open = Some(Open { id, offset, began, alone });
         taken.waits = Waits::Somebody(None);
+        self.waiting += 1;
         self.ids.insert(id, slot);
         self.order.push_back((place, slot));
         Ticket { place, slot }
@@ -168,6 +172,7 @@ impl Queue {
     fn hand_over(&mut self, slot: usize, reply: impl FnOnce() -> Reply) {
         match &mut self.slots[slot].waits {
             waits @ Waits::Somebody(_) => {
+                self.waiting -= 1;
                 if let Waits::Somebody(Some(waker)) = std::mem::replace(waits, Waits::Came(reply())) {
                     waker.wake();
                 }
@@ -192,18 +197,23 @@ impl Queue {
     /// Comes with the reply.
     pub fn poll(&mut self, ticket: Ticket, waker: &Waker) -> Poll<Reply> {
         match &mut self.slots[ticket.slot].waits {
-            Waits::Somebody(Some(known)) if known.will_wake(waker) => Poll::Pending,
-            waits => match std::mem::replace(waits, Waits::Somebody(Some(waker.clone()))) {
-                Waits::Came(reply) => Poll::Ready(reply),
-                _ => Poll::Pending,
-            },
+            Waits::Somebody(Some(known)) => known.clone_from(waker),
+            Waits::Somebody(none) => *none = Some(waker.clone()),
+            waits => {
+                if let Waits::Came(reply) = std::mem::replace(waits, Waits::Nobody) {
+                    return Poll::Ready(reply);
+                }
+            }
         }
+        Poll::Pending
     }
 
     /// Nobody waits any more. A query without a reply keeps its slot, and its id.
     pub fn give_back(&mut self, ticket: Ticket) {
         let slot = &mut self.slots[ticket.slot];
-        slot.waits = Waits::Nobody;
+        if let Waits::Somebody(_) = std::mem::replace(&mut slot.waits, Waits::Nobody) {
+            self.waiting -= 1;
+        }
         if slot.open.is_none() {
             self.free.push(ticket.slot);
         }

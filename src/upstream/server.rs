@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::asking::Terms;
 use super::connection::{Connection, Lost, Pending, Reply};
 use super::message::{self, Query};
+use super::outgoing::Outgoing;
 use super::standing::{Outstanding, Standing};
 use super::{Member, Settings, Transport, datagram};
 
@@ -26,6 +27,7 @@ pub struct Upstream {
     pub standing: Rc<Standing>,
     settings: Rc<Cell<Settings>>,
     terms: Terms,
+    outgoing: Rc<Outgoing>,
     /// For a UDP server these are for truncated answers.
     connections: RefCell<Vec<Rc<Connection>>>,
     /// UDP sockets that are open.
@@ -71,11 +73,12 @@ impl Begun {
 
 impl Upstream {
     /// A server that has not been asked yet.
-    pub fn new(member: &Member, terms: Terms, settings: Rc<Cell<Settings>>) -> Self {
+    pub fn new(member: &Member, terms: Terms, settings: Rc<Cell<Settings>>, outgoing: Rc<Outgoing>) -> Self {
         Self {
             standing: Rc::new(Standing::new(member, &terms)),
             settings,
             terms,
+            outgoing,
             connections: RefCell::default(),
             datagrams: Rc::default(),
         }
@@ -188,7 +191,8 @@ impl Upstream {
     fn open(&self, now: Instant) -> Rc<Connection> {
         let settings = self.settings();
         let judged = self.standing.server.transport == Transport::Tcp;
-        let connection = Rc::new(Connection::new(self.standing.clone(), judged, &settings, now));
+        let (standing, outgoing) = (self.standing.clone(), self.outgoing.clone());
+        let connection = Rc::new(Connection::new(standing, outgoing, judged, &settings, now));
         spawn_local(connection.clone().run(settings));
         connection
     }
