@@ -12,6 +12,9 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+/// Places that are kept when no alarm is set.
+const KEPT: usize = 64;
+
 /// The alarms of one worker.
 #[derive(Debug, Default)]
 pub struct Alarms {
@@ -22,7 +25,7 @@ pub struct Alarms {
 
 #[derive(Debug, Default)]
 struct Table {
-    /// As many as there ever were at once: few, and bounded by the flights of the worker.
+    /// As many as there were at once since there was none last, or [`KEPT`].
     alarms: Vec<Option<Set>>,
     /// Numbers of those that are `None`.
     free: Vec<usize>,
@@ -130,6 +133,9 @@ impl Alarm {
             let mut table = self.alarms.table.borrow_mut();
             table.alarms[number] = None;
             table.free.push(number);
+            if table.alarms.len() > KEPT && table.free.len() == table.alarms.len() {
+                (table.alarms, table.free) = (Vec::new(), Vec::new());
+            }
         }
     }
 }
@@ -197,6 +203,11 @@ mod tests {
                 assert!(tokio::time::timeout(SECOND / 10, rings(&mut alarm)).await.is_err());
             }
             assert_eq!(alarms.table.borrow().alarms.len(), 1);
+            let mut many: Vec<_> = (0..KEPT * 4).map(|_| alarms.at(Instant::now() + SECOND)).collect();
+            let waits = futures_util::future::join_all(many.iter_mut().map(rings));
+            assert!(tokio::time::timeout(SECOND / 10, waits).await.is_err());
+            drop(many);
+            assert!(alarms.table.borrow().alarms.is_empty(), "a rush leaves nothing behind");
             tokio::time::sleep(SECOND * 2).await;
             assert_eq!(alarms.table.borrow().sleeps_until, None);
             assert_eq!(Rc::strong_count(&alarms), 1, "the sleeper has gone");
