@@ -230,3 +230,33 @@ fn replies_that_make_no_sense_become_servfail_and_the_next_is_fine() {
         assert_eq!((rcode(&answer), records(&answer).len()), (0, 1), "after {name}");
     }
 }
+
+/// While hits come one after the other, a worker keeps its thread for up to 5 ms and does not hear of what happens to its
+/// connections. A miss in such a while must not be written to one that the server has closed meanwhile.
+#[test]
+fn a_miss_among_hits_is_not_sent_to_a_server_that_has_just_hung_up() {
+    let upstream = scripted(|query| match query.name.as_str() {
+        "hit.test" => vec![Action::Answer],
+        _ => vec![Action::Answer, Action::Wait(Duration::from_millis(3)), Action::Close],
+    });
+    let program = Program::start(&config(&upstream, "", ""));
+    let udp = program.udp();
+    udp.ask(&query(0, "hit.test", 1));
+    for round in 0..40 {
+        // It is answered, and its connection closed soon after.
+        let connections = upstream.connections().len();
+        let name = format!("miss{round}.test");
+        assert_eq!(rcode(&udp.ask(&query(1, &name, 1))), 0);
+        assert_eq!(upstream.asked(&name), 1);
+        let last = upstream.seen().last().map(|query| query.connection);
+        let hung_up = || last.is_some_and(|last| upstream.connections()[last].closed.is_some());
+        let start = Instant::now();
+        while !hung_up() {
+            assert!(start.elapsed() < Duration::from_secs(5), "{connections} connections");
+            udp.ask(&query(2, "hit.test", 1));
+        }
+    }
+    let handed_over =
+        format!("upstream_handed_over_queries_total{{upstream=\"tcp://{}\"}}", upstream.address);
+    assert_eq!(program.metric(&handed_over), 0.0);
+}
