@@ -86,7 +86,10 @@ impl Datagrams {
             } else {
                 tokio::select! {
                     biased;
-                    () = self.filled.notified() => {}
+                    () = self.filled.notified() => {
+                        self.listeners.iter().for_each(|listener| listener.outbox.send());
+                        continue; // of datagrams nothing is known yet
+                    }
                     there = self.arrivals.some() => there?,
                 }
             }
@@ -141,8 +144,12 @@ impl Turn<'_> {
         let there = self.listeners.iter().any(|listener| listener.ready);
         match self.listeners.len() {
             _ if !there && wait => self.arrivals.wait(),
-            // One that is never empty makes nobody wait.
-            1 if there => return,
+            // One that is never empty makes nobody wait. And to try a single one costs no more than to ask for news of it.
+            // The queue tells of nothing that has been read by then, however late it is asked.
+            1 => {
+                self.listeners.iter_mut().for_each(|listener| listener.ready = true);
+                return;
+            }
             _ => self.arrivals.look(),
         }
         for number in self.arrivals.told() {
