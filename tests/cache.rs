@@ -177,6 +177,40 @@ fn an_answer_counts_down_and_ends() {
 }
 
 #[test]
+fn nothing_is_ever_served_as_younger_than_it_is() {
+    for came in (0..1000).step_by(37) {
+        let came = Now::from_millis(1_000_000 + came);
+        let entry = Entry::from_reply(&reply(&q(1), &[a(3, 1)]), &rules(), came).expect("a reply");
+        for after in (0..3000).step_by(29) {
+            let (now, age) = (came + Duration::from_millis(after), (after / 1000) as u32);
+            assert!(entry.age(now) == age || entry.age(now) == age + 1, "{came:?} {after}");
+            assert!(
+                entry.is_fresh(now) || after > 2875,
+                "its time is over an eighth of a second early at most"
+            );
+            assert!(!entry.is_fresh(now) || entry.age(now) < 3, "what is served has some of its time left");
+        }
+        assert!(!entry.is_fresh(came + Duration::from_secs(3)));
+    }
+}
+
+#[test]
+fn what_answers_another_question_is_not_kept() {
+    let cache = Cache::new(1 << 20);
+    let (asked, other) = (key(&cache, "asked.example"), key(&cache, "www.example"));
+    cache.store(&other, entry(&reply(&q(1), &[a(60, 1)])), &rules());
+    for _ in 0..2 {
+        cache.store(&asked, entry(&reply(&q(1), &[a(60, 2)])), &rules());
+        assert!(matches!(cache.look(&asked, &rules(), at(1)), Look::Unknown));
+        let Look::Fresh { entry: kept, .. } = cache.look(&other, &rules(), at(1)) else { panic!("it stays") };
+        assert_eq!(kept, entry(&reply(&q(1), &[a(60, 1)])));
+        cache.fail(&asked, failure(), &rules(), TIMES, at(1));
+        assert!(matches!(cache.look(&asked, &rules(), at(1)), Look::Unknown));
+        assert_eq!(cache.figures().entries, 1);
+    }
+}
+
+#[test]
 fn stale_data_stays_for_its_window() {
     let rules = Rules { stale_for: Duration::from_secs(3600), ..rules() };
     let (cache, key) = cache_with(&reply(&q(1), &[a(60, 1)]), &rules);
@@ -367,16 +401,18 @@ fn what_is_kept_is_counted_by_zone_and_by_what_it_says() {
         key.complete(cache.seed(), zone, 1, 1, false, false);
         key
     };
-    let data = || entry(&reply(&q(1), &[a(600, 1)]));
-    let nothing = entry(&negative(&q(1), 3, &[], &[soa("example", 600, 600)]));
-    cache.store(&of_zone(1, "a.example"), data(), &rules());
-    cache.store(&of_zone(1, "b.example"), data(), &rules());
+    let data = |owner: &str| entry(&reply(&question(owner, 1), &[a(600, 1)]));
+    let nothing = entry(&negative(&question("b.example", 1), 3, &[], &[soa("example", 600, 600)]));
+    cache.store(&of_zone(1, "a.example"), data("a.example"), &rules());
+    cache.store(&of_zone(1, "b.example"), data("b.example"), &rules());
     cache.store(&of_zone(1, "b.example"), nothing, &rules());
-    cache.fail(&of_zone(2, "a.example"), failure(), &rules(), TIMES, at(1));
+    let failure = entry(&negative(&question("a.example", 1), 2, &[], &[]));
+    cache.fail(&of_zone(2, "a.example"), failure, &rules(), TIMES, at(1));
     let entries = |cache: &Cache| cache.by_zone(&[1, 2, 3]).iter().map(|t| t.entries).collect::<Vec<_>>();
     assert_eq!(entries(&cache), [[1, 1], [0, 1], [0, 0]]);
     for i in 0..20_000 {
-        cache.store(&of_zone(3, &format!("n{i}.example")), data(), &rules());
+        let owner = format!("n{i}.example");
+        cache.store(&of_zone(3, &owner), data(&owner), &rules());
     }
     let tallies = cache.by_zone(&[1, 2, 3]);
     assert_eq!(entries(&cache)[..2], [[0, 0], [0, 0]], "they were used least recently");

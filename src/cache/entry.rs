@@ -1,18 +1,25 @@
 //! An entry: an answer made ready once, when it comes, so that a hit is a copy and a few patches.
 //!
-//! It is immutable, and one allocation: a count of its holders, a few numbers, and one run of bytes, which is the message
-//! without its OPT, the places of its TTLs, and the upstream's extended errors. A node keeps many thousands of them, and
-//! most messages have about a hundred bytes, so that what stands in front of one is counted byte by byte:
+//! It is immutable but for its count of uses, which the store keeps in it, and one allocation: a count of its holders, a few numbers, and one run of
+//! bytes, which is the message without its OPT, the places of its TTLs, and the upstream's extended errors. A node keeps
+//! many thousands of them, and most messages have about a hundred bytes, so that what stands beside one is counted byte
+//! by byte:
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 8, 8 | holders, length: [`triomphe`]'s, behind a pointer of one word; the standard library's counts twice and has two |
-//! | 24 | moments, numbers, marks: `Head` |
+//! | 16 | when it came, its zone, its uses: `Head` |
+//! | 4 | for how long it is of use past its time, and what it is like: `Tail` |
 //! | 2 each | places of TTLs |
 //! | 4 | the address set that rotates, where there is one |
+//! | 2 | the length of the extended errors, where there are any |
+//!
+//! What the message says by itself is not written down beside it: how many TTLs there are is what its header counts, its
+//! time is the smallest of them, and its length is what all else leaves.
 
 mod make;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use triomphe::ThinArc;
@@ -21,65 +28,119 @@ use crate::clock::Now;
 use crate::wire::answer::{self, Asker, Rotation, Stored, Ttl};
 use crate::wire::header::{self, Header};
 use crate::wire::query::{Edns, Question};
-use crate::wire::{Malformed, rcode, records, rtype};
+use crate::wire::{self, Malformed, rcode, records, rtype};
 
+use super::prefetch::Uses;
 use super::ttl::{Kind, Rules};
-use super::{Key, fold};
+use super::{Key, fold, key::Asked};
 pub use make::Maker;
 
 /// A stored answer; a clone is the same one, counted.
 ///
 /// ```text
-/// message | places of TTLs (2 each) | rotation (4), if its addresses rotate | options
+/// message | places of TTLs (2 each) | rotation (4), if its addresses rotate | options, their length (2), if any | tail (4)
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Entry(ThinArc<Head, u8>);
 
 /// Numbers that stand in front of the message, without a hole between them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Head {
-    came: Now,
-    /// Seconds from `came` on.
-    ttl: u32,
+    came: Came,
     zone: u32,
-    /// Bytes of the message.
-    message: u16,
-    /// Places of TTLs.
-    ttls: u16,
-    /// Seconds beyond `ttl` in which it may be served all the same: three bytes hold half a year.
-    stale: [u8; 3],
-    marks: Marks,
+    /// [`Uses`], which only the shard looks at where it is kept, under its lock.
+    uses: AtomicU64,
 }
 
-/// What it says, for whom, and whether its addresses rotate: bits 0 and 1 are a [`Kind`], 2 and 3 DO and CD.
+const _: () = assert!(size_of::<Head>() == 16);
+
+/// A moment in eighths of a second since the machine started: four bytes hold seventeen years. It is rounded down, so that
+/// an entry is never younger than it was: its time is over an eighth of a second early at most, and the TTL in an answer
+/// is what it would be or one second less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Came(u32);
+
+impl Came {
+    /// Nanoseconds.
+    const EIGHTH: u64 = 125_000_000;
+
+    fn of(now: Now) -> Self {
+        Self(u32::try_from(now.nanos() / Self::EIGHTH).unwrap_or(u32::MAX))
+    }
+
+    fn moment(self) -> Now {
+        Now::from_nanos(u64::from(self.0) * Self::EIGHTH)
+    }
+}
+
+/// What closes the bytes: the seconds beyond its time in which it may be served all the same, of which three bytes hold
+/// half a year, and its marks.
+#[derive(Clone, Copy, Debug)]
+struct Tail([u8; Self::LEN]);
+
+impl Tail {
+    const LEN: usize = 4;
+
+    fn new(stale: Duration, marks: Marks) -> Self {
+        let seconds = u32::try_from(stale.as_secs()).unwrap_or(u32::MAX).min(0x00ff_ffff);
+        let [_, a, b, c] = seconds.to_be_bytes();
+        Self([a, b, c, marks.0])
+    }
+
+    fn stale(self) -> Duration {
+        let Self([a, b, c, _]) = self;
+        Duration::from_secs(u32::from_be_bytes([0, a, b, c]).into())
+    }
+
+    fn marks(self) -> Marks {
+        Marks(self.0[3])
+    }
+}
+
+/// What it says, for whom, and what stands behind its TTLs: bits 0 and 1 are a [`Kind`], 2 and 3 DO and CD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Marks(u8);
 
 impl Marks {
     const KIND: u8 = 3;
     const ASKED_WITH: u8 = 3 << 2;
+    /// It has a [`Rotation`].
     const ROTATES: u8 = 1 << 4;
-
-    fn new(kind: Kind, rotates: bool) -> Self {
-        Self(kind as u8 | if rotates { Self::ROTATES } else { 0 })
-    }
+    /// It has options.
+    const OPTIONS: u8 = 1 << 5;
+    /// It may be kept as an answer.
+    const KEPT: u8 = 1 << 6;
 
     /// The same for queries with these bits, DO and CD as a [`Key`] has them.
     fn asked_with(self, bits: u8) -> Self {
         Self(self.0 & !Self::ASKED_WITH | bits << 2 & Self::ASKED_WITH)
     }
 
+    fn bits(self) -> u8 {
+        (self.0 & Self::ASKED_WITH) >> 2
+    }
+
     fn kind(self) -> Kind {
         Kind::ALL[usize::from(self.0 & Self::KIND)]
     }
 
-    fn rotates(self) -> bool {
-        self.0 & Self::ROTATES != 0
+    fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
     }
 }
 
 /// What the counted pointer puts in front of the message: the count, [`Head`], the length of the rest.
 const IN_FRONT: usize = size_of::<usize>() + size_of::<Head>() + size_of::<usize>();
+
+/// An entry is what it says, since when, and for whom; how often it was used does not matter.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        let ([a, b], [own, others]) = ([self, other].map(Self::head), [self, other].map(|e| &e.0.slice));
+        (a.came, a.zone) == (b.came, b.zone) && own == others
+    }
+}
+
+impl Eq for Entry {}
 
 impl Entry {
     /// Makes an entry of an upstream's reply that came at `now`: TTLs capped and floored by `rules`, OPT taken
@@ -93,21 +154,43 @@ impl Entry {
 
     /// The same one if it was made for this key, otherwise a copy that is.
     pub(super) fn kept_for(self, key: &Key) -> Self {
-        let head = Head { zone: key.zone(), marks: self.head().marks.asked_with(key.bits()), ..*self.head() };
-        if head == *self.head() { self } else { Self(ThinArc::from_header_and_slice(head, &self.0.slice)) }
+        let marks = self.marks().asked_with(key.bits());
+        self.marked(key.zone(), marks)
+    }
+
+    /// The same as a failure to get an answer, whatever it says: it is never served as one.
+    pub(super) fn failure_for(self, key: &Key) -> Self {
+        let marks = self.marks().asked_with(key.bits());
+        self.marked(key.zone(), Marks(marks.0 & !Marks::KEPT))
+    }
+
+    /// The same one if it is of this zone and has these marks, otherwise a copy.
+    fn marked(self, zone: u32, marks: Marks) -> Self {
+        if (self.zone(), self.marks()) == (zone, marks) {
+            return self;
+        }
+        let head = Head { came: self.head().came, zone, uses: AtomicU64::new(0) };
+        let last = self.0.slice.len().saturating_sub(1);
+        let bytes =
+            self.0.slice.iter().enumerate().map(|(at, &byte)| if at == last { marks.0 } else { byte });
+        Self(ThinArc::from_header_and_iter(head, bytes))
     }
 
     /// As [`wire::answer`](crate::wire::answer) wants it.
+    #[inline]
     pub fn stored(&self) -> Stored<'_> {
-        let (message, rest) = self.0.slice.split_at(self.head().message.into());
-        let (ttls, mut options) = rest.split_at(2 * usize::from(self.head().ttls));
-        let mut rotation = Rotation::default();
-        if self.head().marks.rotates()
-            && let Some((&[f0, f1, c0, c1], rest)) = options.split_first_chunk()
+        let (mut rest, tail) = self.split();
+        let (mut rotation, mut options) = (Rotation::default(), &[][..]);
+        if tail.marks().has(Marks::OPTIONS) {
+            (rest, options) = split_options(rest);
+        }
+        if tail.marks().has(Marks::ROTATES)
+            && let Some((before, &[f0, f1, c0, c1])) = rest.split_last_chunk()
         {
             rotation = Rotation { first: u16::from_ne_bytes([f0, f1]), count: u16::from_ne_bytes([c0, c1]) };
-            options = rest;
+            rest = before;
         }
+        let (message, ttls) = rest.split_at(rest.len().saturating_sub(2 * records_in(rest)));
         Stored { message, ttls, rotation, options }
     }
 
@@ -117,15 +200,35 @@ impl Entry {
         own.is_some_and(|own| fold::same(question, own))
     }
 
-    /// Whether it was made for this key.
-    pub(super) fn is_for(&self, key: &Key) -> bool {
-        let Head { zone, marks, .. } = *self.head();
-        zone == key.zone() && marks == marks.asked_with(key.bits()) && self.answers(key.question())
+    /// Its own question: name in lower case, type and class.
+    pub(super) fn question(&self) -> &[u8] {
+        let bytes = self.0.slice.get(header::LEN..).unwrap_or_default();
+        let mut end = 0;
+        while let Some(&label @ 1..) = bytes.get(end) {
+            end += 1 + usize::from(label);
+        }
+        // The root label, type and class.
+        bytes.get(..end + 5).unwrap_or_default()
     }
 
     /// The zone of the key that it was made for.
     pub(super) fn zone(&self) -> u32 {
         self.head().zone
+    }
+
+    /// DO and CD of that key.
+    pub(super) fn bits(&self) -> u8 {
+        self.marks().bits()
+    }
+
+    /// How it was used. Only under the lock of the shard that keeps it, as is what follows.
+    pub(super) fn uses(&self) -> Uses {
+        Uses::from_word(self.head().uses.load(Relaxed))
+    }
+
+    /// Writes down how it was used.
+    pub(super) fn set_uses(&self, uses: Uses) {
+        self.head().uses.store(uses.word(), Relaxed);
     }
 
     /// The response code, its lower four bits.
@@ -140,7 +243,7 @@ impl Entry {
 
     /// What it says.
     pub fn kind(&self) -> Kind {
-        self.head().marks.kind()
+        self.marks().kind()
     }
 
     /// Whether it says that there is no such name or no such data, or nothing of use.
@@ -150,12 +253,17 @@ impl Entry {
 
     /// Whether it may be kept at all.
     pub fn cacheable(&self) -> bool {
-        self.ttl() > 0
+        self.marks().has(Marks::KEPT)
     }
 
-    /// How long it may be served from its coming on, in seconds.
+    /// How long it may be served from its coming on, in seconds: no longer than any of its records.
     pub fn ttl(&self) -> u32 {
-        self.head().ttl
+        if !self.cacheable() {
+            return 0;
+        }
+        let Stored { message, ttls, .. } = self.stored();
+        let places = ttls.as_chunks().0.iter().map(|&place| usize::from(u16::from_ne_bytes(place)));
+        places.filter_map(|place| wire::u32_at(message, place)).min().unwrap_or(0)
     }
 
     /// Whole seconds that it has lain here.
@@ -165,7 +273,7 @@ impl Entry {
 
     /// When it came.
     pub fn came(&self) -> Now {
-        self.head().came
+        self.head().came.moment()
     }
 
     /// When its time is over.
@@ -180,8 +288,7 @@ impl Entry {
 
     /// Whether it may be served, if nothing fresh can be had.
     pub fn is_usable(&self, now: Now) -> bool {
-        let [a, b, c] = self.head().stale;
-        now < self.expires() + Duration::from_secs(u32::from_be_bytes([0, a, b, c]).into())
+        now < self.expires() + self.split().1.stale()
     }
 
     /// The bytes it takes on the heap.
@@ -194,10 +301,37 @@ impl Entry {
         &self.0.header.header
     }
 
+    /// All but the tail, and the tail.
+    #[inline]
+    fn split(&self) -> (&[u8], Tail) {
+        let (rest, tail) = self.0.slice.split_last_chunk().unwrap_or((&[], &[0; Tail::LEN]));
+        (rest, Tail(*tail))
+    }
+
+    fn marks(&self) -> Marks {
+        self.split().1.marks()
+    }
+
     /// The flags of the message.
     fn flags(&self) -> u16 {
-        crate::wire::u16_at(&self.0.slice, 2).unwrap_or(rcode::SERVFAIL)
+        wire::u16_at(&self.0.slice, 2).unwrap_or(rcode::SERVFAIL)
     }
+}
+
+/// The options at the end, which are followed by their length, and what stands before them.
+fn split_options(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (bytes, length) = bytes.split_last_chunk().unwrap_or((bytes, &[0; 2]));
+    bytes.split_at(bytes.len().saturating_sub(u16::from_ne_bytes(*length).into()))
+}
+
+/// How many records a message has, as its header counts them: each has a TTL.
+#[inline]
+fn records_in(message: &[u8]) -> usize {
+    let counts = message.get(4..header::LEN).and_then(<[u8]>::first_chunk);
+    let counts = counts.map_or(0, |&eight| u64::from_be_bytes(eight));
+    // All four counts are added up in the top sixteen bits, and no message has room for so many that a sum below overflows.
+    // The first counts the question.
+    (counts.wrapping_mul(0x0001_0001_0001_0001) >> 48).saturating_sub(1) as usize
 }
 
 /// The body of a fuzz target: any bytes make an entry or an error.
@@ -221,10 +355,10 @@ pub fn fuzz_answer(bytes: &[u8]) {
     let size = u16::from_be_bytes([size_a, size_b]);
     let edns = (bits & 1 != 0).then_some(Edns { udp_size: size, dnssec_ok: bits & 2 != 0 });
     let header = Header { id: id.into(), flags: flags.into(), counts: [1, 0, 0, 0] };
-    let limit = if bits & 4 != 0 { crate::wire::MESSAGE_MAX } else { answer::udp_limit(edns, 1232) };
+    let limit = if bits & 4 != 0 { wire::MESSAGE_MAX } else { answer::udp_limit(edns, 1232) };
     let asker = Asker { header, question, edns, limit, our_size: 1232 };
     let ttl = if bits & 8 != 0 { Ttl::All(30) } else { Ttl::Aged(age.into()) };
-    let mut out = vec![0; crate::wire::MESSAGE_MAX];
+    let mut out = vec![0; wire::MESSAGE_MAX];
     let error = (bits & 16 != 0).then_some(error.into());
     let len = answer::write(&mut out, &entry.stored(), &asker, ttl, turn.into(), error);
     let answer = len.and_then(|len| out.get(..len)).unwrap_or_default();
@@ -235,4 +369,18 @@ pub fn fuzz_answer(bytes: &[u8]) {
     assert_eq!(counts[1..].iter().map(|&n| usize::from(n)).sum::<usize>(), records.len(), "well formed");
     assert_eq!(Question::read(&answer[header::LEN..]), Ok(question));
     assert_eq!(records.iter().any(|r| r.rtype == rtype::OPT), edns.is_some(), "OPT iff the client had one");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_rounded_down_by_less_than_an_eighth_of_a_second() {
+        for ms in (0..5000).chain(500_000_000_000..500_000_000_500) {
+            let now = Now::from_nanos(ms * 999_999);
+            let came = Came::of(now).moment();
+            assert!(came <= now && now.since(came) < Duration::from_millis(125), "{ms}");
+        }
+    }
 }

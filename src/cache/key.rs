@@ -8,10 +8,14 @@
 //! ```
 //!
 //! DO and CD are part of it because they change the answer (RFC 6840 sections 5.7, 5.9). The zone is, so that
-//! entries of a zone whose upstreams changed are not found again. The question stands as it does in a message, so that
-//! an entry proves by its own that it is the one that is looked for.
+//! entries of a zone whose upstreams changed are not found again. The question stands as it does in a message, and so in
+//! an entry, which knows the rest as well: entries are kept under themselves, without a copy of their key. [`Asked`] is
+//! what both can say.
 
+use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash, Hasher};
+
+use super::{Entry, Seed};
 
 use crate::wire::name;
 
@@ -54,7 +58,7 @@ impl Key {
         self.bytes[FIXED - 1] = u8::from(dnssec_ok) | u8::from(checking_disabled) << 1;
         self.bytes[self.len - TAIL..self.len].copy_from_slice(&[t0, t1, c0, c1]);
         let mut hasher = seed.build_hasher();
-        hasher.write(&self.bytes[HASH..self.len]);
+        write_parts(self, &mut hasher);
         self.bytes[..HASH].copy_from_slice(&hasher.finish().to_ne_bytes());
     }
 
@@ -73,11 +77,6 @@ impl Key {
         let mut four = [0; 4];
         four.copy_from_slice(&self.bytes[HASH..HASH + 4]);
         u32::from_ne_bytes(four)
-    }
-
-    /// DO and CD.
-    pub(super) fn bits(&self) -> u8 {
-        self.bytes[FIXED - 1]
     }
 
     /// All of it.
@@ -104,6 +103,147 @@ impl Eq for Key {}
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(Key::hash(self));
+    }
+}
+
+/// What an answer is kept under, and what is looked for: equal if all three parts are.
+pub(super) trait Asked {
+    /// The zone.
+    fn zone(&self) -> u32;
+
+    /// DO and CD.
+    fn bits(&self) -> u8;
+
+    /// Name in lower case, type and class.
+    fn question(&self) -> &[u8];
+
+    /// The hash of it all, if it is known already.
+    fn known_hash(&self) -> Option<u64>;
+}
+
+impl Asked for Key {
+    fn zone(&self) -> u32 {
+        Self::zone(self)
+    }
+
+    fn bits(&self) -> u8 {
+        self.bytes[FIXED - 1]
+    }
+
+    fn question(&self) -> &[u8] {
+        Self::question(self)
+    }
+
+    fn known_hash(&self) -> Option<u64> {
+        Some(Self::hash(self))
+    }
+}
+
+/// Has the parts hashed, for keys and entries in the same way.
+fn write_parts(asked: &(impl Asked + ?Sized), state: &mut impl Hasher) {
+    state.write_u32(asked.zone());
+    state.write_u8(asked.bits());
+    state.write(asked.question());
+}
+
+impl PartialEq for dyn Asked {
+    fn eq(&self, other: &Self) -> bool {
+        (self.zone(), self.bits()) == (other.zone(), other.bits()) && self.question() == other.question()
+    }
+}
+
+impl Eq for dyn Asked {}
+
+impl Hash for dyn Asked {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.known_hash() {
+            Some(hash) => state.write_u64(hash),
+            None => write_parts(self, state),
+        }
+    }
+}
+
+/// An entry as what it is kept under.
+#[derive(Clone, Debug)]
+pub(super) struct Kept(pub(super) Entry);
+
+impl Asked for Kept {
+    fn zone(&self) -> u32 {
+        self.0.zone()
+    }
+
+    fn bits(&self) -> u8 {
+        self.0.bits()
+    }
+
+    fn question(&self) -> &[u8] {
+        self.0.question()
+    }
+
+    fn known_hash(&self) -> Option<u64> {
+        None
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        let [own, others]: [&dyn Asked; 2] = [self, other];
+        own == others
+    }
+}
+
+impl Eq for Kept {}
+
+impl Hash for Kept {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        write_parts(self, state);
+    }
+}
+
+impl<'a> Borrow<dyn Asked + 'a> for Kept {
+    fn borrow(&self) -> &(dyn Asked + 'a) {
+        self
+    }
+}
+
+/// Hashes as keys are hashed, and takes the hash of one that brings its own.
+#[derive(Clone, Debug)]
+pub(super) struct Hashing(pub(super) Seed);
+
+impl BuildHasher for Hashing {
+    type Hasher = KeyHasher;
+
+    fn build_hasher(&self) -> KeyHasher {
+        KeyHasher { known: None, parts: self.0.build_hasher() }
+    }
+}
+
+/// See [`Hashing`].
+pub(super) struct KeyHasher {
+    known: Option<u64>,
+    parts: <Seed as BuildHasher>::Hasher,
+}
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.parts.write(bytes);
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.parts.write_u8(byte);
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.parts.write_u32(number);
+    }
+
+    /// No part has eight bytes: this is a hash.
+    fn write_u64(&mut self, hash: u64) {
+        self.known = Some(hash);
+    }
+
+    fn finish(&self) -> u64 {
+        self.known.unwrap_or_else(|| self.parts.finish())
     }
 }
 
@@ -135,6 +275,8 @@ impl BuildHasher for Prehashed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Rules;
+    use crate::clock::Now;
 
     fn key(name: &[u8], zone: u32, rtype: u16, class: u16, d: bool, c: bool) -> Key {
         let mut key = Key::of_name(name);
@@ -164,5 +306,32 @@ mod tests {
         let key = key(b"\x03WwW\0", 7, 0x4142, 0x4344, true, false);
         assert_eq!((key.zone(), key.name()), (7, &b"\x03www\0"[..]));
         assert_eq!(key.question(), b"\x03www\0\x41\x42\x43\x44");
+    }
+
+    #[test]
+    fn an_entry_is_kept_under_what_its_key_says() {
+        let seed = Seed::random();
+        let complete = |name: &[u8], zone, dnssec_ok| {
+            let mut key = Key::of_name(name);
+            key.complete(&seed, zone, 1, 1, dnssec_ok, false);
+            key
+        };
+        let entry = |key: &Key| {
+            let reply = [&[0, 0, 0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0], key.question()].concat();
+            Entry::from_reply(&reply, &Rules::default(), Now::default()).unwrap().kept_for(key)
+        };
+        let long = [&[63; 64][..], &[63; 64], &[63; 64], &[61; 62], b"\0"].concat();
+        for name in [&b"\0"[..], b"\x03www\0", b"\x03www\x07example\0", &long] {
+            let key = complete(name, 7, true);
+            let kept = Kept(entry(&key));
+            let [own, asked]: [&dyn Asked; 2] = [&kept, &key];
+            assert!(own == asked);
+            assert_eq!(Hashing(seed.clone()).hash_one(&kept), key.hash());
+            assert_eq!(Hashing(seed.clone()).hash_one(asked), key.hash());
+            for other in [complete(name, 8, true), complete(name, 7, false), complete(b"\x01x\0", 7, true)] {
+                let other: &dyn Asked = &other;
+                assert!(other != own);
+            }
+        }
     }
 }

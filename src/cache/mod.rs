@@ -5,8 +5,8 @@
 //! look-up or a store and never across a system call. What is found is handed out as a counted reference, so
 //! that copying and patching happen outside of the lock.
 //!
-//! Besides the answer, a slot remembers the last failure to get one (RFC 9520), for its own short time. A
-//! failure never hides an answer that may still be served.
+//! Besides the answer, the last failure to get one is remembered (RFC 9520), for its own short time. A failure never
+//! hides an answer that may still be served.
 
 pub mod entry;
 mod fold;
@@ -133,7 +133,7 @@ impl Cache {
     pub fn with_seed(size: u64, seed: Seed) -> Self {
         let limit = usize::try_from(size).unwrap_or(usize::MAX) / SHARDS;
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(limit))).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(limit, &seed))).collect(),
             versions: Box::new([const { AtomicU32::new(0) }; VERSIONS]),
             seed,
             size,
@@ -158,7 +158,7 @@ impl Cache {
     /// The same after so many uses that have not been counted; also the version of what was found.
     fn look_after(&self, key: &Key, rules: &Rules, now: Now, uses: u16) -> (Look, u32) {
         let mut shard = self.shard(key);
-        let look = shard.get(key).map_or(Look::Unknown, |slot| slot.look(&rules.prefetch, now, uses));
+        let look = shard.look(key, &rules.prefetch, now, uses);
         (look, self.version(version_of(key)))
     }
 
@@ -167,20 +167,24 @@ impl Cache {
     pub fn store(&self, key: &Key, entry: Entry, rules: &Rules) {
         let mut shard = self.shard(key);
         let before = self.replace(&mut shard, key);
-        if entry.cacheable() {
+        // It is found by its own question.
+        if entry.cacheable() && entry.question() == key.question() {
             let uses = before.map_or_else(Default::default, |slot| slot.uses().of_the_next(&rules.prefetch));
+            let entry = entry.kept_for(key);
+            entry.set_uses(uses);
             let now = entry.came();
-            shard.put(key, Slot::Answered(entry.kept_for(key), uses), &rules.share, now);
+            shard.put(Slot::answered(entry), &rules.share, now);
         }
     }
 
     /// Remembers that asking failed with `reply`; an answer that may still be served stays.
     pub fn fail(&self, key: &Key, reply: Entry, rules: &Rules, times: FailureTimes, now: Now) {
         let mut shard = self.shard(key);
-        let before = self.replace(&mut shard, key);
-        if let Some(slot) = Slot::failed(before, reply.kept_for(key), times, now) {
-            shard.put(key, slot, &rules.share, now);
+        let before = self.replace(&mut shard, key).unwrap_or_default();
+        if reply.question() != key.question() {
+            return;
         }
+        shard.put(before.failed(reply.failure_for(key), times, now), &rules.share, now);
     }
 
     /// Takes out what is there; who holds a copy sees that it is not the newest any more.

@@ -1,6 +1,6 @@
 //! Which answers are refreshed ahead of their expiry: those in use, when little of their time is left.
 //!
-//! The uses of an answer are counted in its slot, under the lock that a hit holds anyway.
+//! The uses of an answer are counted in its entry, under the lock that a look-up in the store holds anyway.
 
 use std::time::Duration;
 
@@ -44,19 +44,28 @@ impl Default for Prefetch {
 impl Prefetch {
     /// When the last part of an answer's time begins.
     pub(super) fn begins(&self, entry: &Entry) -> Now {
-        let life = u64::from(entry.ttl()) * 10_000_000 * u64::from(self.percent); // nanoseconds, a hundredth each
-        entry.expires() - Duration::from_nanos(life)
+        self.begins_with(entry.came(), entry.ttl())
+    }
+
+    /// The same for an answer that came at `came`, with this TTL.
+    fn begins_with(&self, came: Now, ttl: u32) -> Now {
+        let last = u64::from(ttl) * 10_000_000 * u64::from(self.percent); // nanoseconds, a hundredth each
+        came + Duration::from_secs(ttl.into()) - Duration::from_nanos(last)
     }
 
     /// Whether an answer is in use, long-lived enough, and in the last part of its time.
     pub(super) fn wants(&self, entry: &Entry, uses: &Uses, now: Now) -> bool {
+        if self.hits == 0 || uses.together < self.hits {
+            return false;
+        }
         let least = if entry.kind() == Kind::Positive { TTL } else { NEGATIVE_TTL };
-        self.hits > 0 && uses.together >= self.hits && entry.ttl() >= least && now >= self.begins(entry)
+        let ttl = entry.ttl();
+        ttl >= least && now >= self.begins_with(entry.came(), ttl)
     }
 }
 
 /// The uses of one answer, and what they led to: one word, of which every answer has one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Uses {
     /// The second of the last one.
     last: u32,
@@ -69,6 +78,18 @@ pub(super) struct Uses {
 }
 
 impl Uses {
+    /// What [`Uses::word`] made a word of.
+    pub(super) fn from_word(word: u64) -> Self {
+        let [all, asked, a, b, last @ ..] = word.to_ne_bytes();
+        Self { last: u32::from_ne_bytes(last), together: u16::from_ne_bytes([a, b]), all, asked }
+    }
+
+    /// As one number, which an entry can hold without a lock.
+    pub(super) fn word(self) -> u64 {
+        let ([a, b], [c, d, e, f]) = (self.together.to_ne_bytes(), self.last.to_ne_bytes());
+        u64::from_ne_bytes([self.all, self.asked, a, b, c, d, e, f])
+    }
+
     /// One more after `others` that were not counted yet; says how many came before. Those others came within a second
     /// after the last one that was counted ([`near`](super::near)).
     pub(super) fn count(&mut self, prefetch: &Prefetch, now: Now, others: u16) -> u32 {
@@ -110,6 +131,13 @@ impl Uses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_holds_all_of_them() {
+        let uses = Uses { last: 0x0123_4567, together: 0x89ab, all: 0xcd, asked: 0xef };
+        assert_eq!(Uses::from_word(uses.word()), uses);
+        assert_eq!(Uses::from_word(0), Uses::default(), "a new entry was not used");
+    }
 
     #[test]
     fn a_refresh_is_asked_for_once_in_five_seconds() {

@@ -1,6 +1,6 @@
 //! From a reply to an [`Entry`]: taken apart, TTLs capped and floored, OPT taken off, and written once.
 
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
 use triomphe::ThinArc;
 
@@ -9,9 +9,10 @@ use crate::wire::answer::Rotation;
 use crate::wire::header::{self, Header};
 use crate::wire::query::Question;
 use crate::wire::records::{self, Record, Section};
-use crate::wire::{Malformed, class, name, rcode, rtype};
+use crate::wire::{self, Malformed, class, name, rcode, rtype};
 
-use super::{Entry, Head, Marks};
+use super::{Came, Entry, Head, Marks, Tail};
+use crate::cache::key::Asked;
 use crate::cache::{Key, Rules, ttl};
 
 /// The option code of an extended error (RFC 8914 section 2).
@@ -129,44 +130,53 @@ impl<'m> Parts<'m> {
         let (kind, soa_ttl) = ttl::classify(reply, self.records, self.code(), self.asked);
         let negative = soa_ttl.map(|t| rules.negative(t));
         let cacheable = rules.keeps(kind) && self.header.flags & header::TC == 0;
+        let kept = cacheable && self.lifetime(rules, negative) > 0;
         let rotation = rotation(reply, self.records);
-        bytes.clear();
-        let message = self.write(reply, rules, negative, bytes);
+        self.write(reply, rules, negative, bytes)?;
         if rotation.count > 1 {
             bytes.extend_from_slice(&rotation.first.to_ne_bytes());
             bytes.extend_from_slice(&rotation.count.to_ne_bytes());
         }
-        bytes.extend_from_slice(&self.options);
-        let head = Head {
-            came: now,
-            ttl: if cacheable { self.lifetime(rules, negative) } else { 0 },
-            zone: key.map_or(0, Key::zone),
-            message: u16::try_from(message).map_err(|_| Malformed)?,
-            ttls: self.records.len() as u16,
-            stale: whole_seconds(rules.stale_for(kind)),
-            marks: Marks::new(kind, rotation.count > 1).asked_with(key.map_or(0, Key::bits)),
-        };
+        if !self.options.is_empty() {
+            bytes.extend_from_slice(&self.options);
+            bytes.extend_from_slice(&(self.options.len() as u16).to_ne_bytes());
+        }
+        let marks = [
+            (Marks::ROTATES, rotation.count > 1),
+            (Marks::OPTIONS, !self.options.is_empty()),
+            (Marks::KEPT, kept),
+        ];
+        let marks = marks.iter().filter(|(_, has)| *has).fold(kind as u8, |marks, (mark, _)| marks | mark);
+        let marks = Marks(marks).asked_with(key.map_or(0, Asked::bits));
+        bytes.extend_from_slice(&Tail::new(rules.stale_for(kind), marks).0);
+        let head = Head { came: Came::of(now), zone: key.map_or(0, Key::zone), uses: AtomicU64::new(0) };
         Ok(Entry(ThinArc::from_header_and_slice(head, bytes)))
     }
 
-    /// Appends the message without OPT, its question in lower case, and the places of its TTLs; gives the message's
-    /// length.
-    fn write(&self, reply: &[u8], rules: &Rules, negative: Option<u32>, bytes: &mut Vec<u8>) -> usize {
-        let start = bytes.len();
+    /// Writes the message without OPT, its question in lower case, and the places of its TTLs.
+    fn write(
+        &self,
+        reply: &[u8],
+        rules: &Rules,
+        negative: Option<u32>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), Malformed> {
         let opt = self.opt.clone().unwrap_or(self.end..self.end);
+        bytes.clear();
         bytes.extend_from_slice(&reply[..opt.start]);
         bytes.extend_from_slice(&reply[opt.end..self.end]);
-        let len = bytes.len() - start;
+        if bytes.len() > wire::MESSAGE_MAX {
+            return Err(Malformed);
+        }
         for record in &*self.records {
             let behind_opt = record.ttl_at >= opt.end;
             let place = record.ttl_at - if behind_opt { opt.len() } else { 0 };
-            bytes[start + place..][..4].copy_from_slice(&stored_ttl(record, rules, negative).to_be_bytes());
+            bytes[place..][..4].copy_from_slice(&stored_ttl(record, rules, negative).to_be_bytes());
             bytes.extend_from_slice(&(place as u16).to_ne_bytes());
         }
-        let message = &mut bytes[start..];
-        message[header::LEN..self.question_end - 4].make_ascii_lowercase();
-        message[..header::LEN].copy_from_slice(&self.stored_header().bytes());
-        len
+        bytes[header::LEN..self.question_end - 4].make_ascii_lowercase();
+        bytes[..header::LEN].copy_from_slice(&self.stored_header().bytes());
+        Ok(())
     }
 
     fn stored_header(&self) -> Header {
@@ -174,13 +184,6 @@ impl<'m> Parts<'m> {
         let counts = [1, count(Section::Answer), count(Section::Authority), count(Section::Additional)];
         Header { id: 0, flags: self.header.flags & (header::AD | header::TC) | self.code(), counts }
     }
-}
-
-/// So many seconds in three bytes, or as many as they hold.
-fn whole_seconds(time: Duration) -> [u8; 3] {
-    let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX).min(0x00ff_ffff);
-    let [_, a, b, c] = seconds.to_be_bytes();
-    [a, b, c]
 }
 
 /// The TTL under which `record` is stored: a negative answer's SOA carries the time of that answer, and no
