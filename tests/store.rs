@@ -73,12 +73,14 @@ fn key(cache: &Cache, (number, zone, dnssec_ok): Place) -> Key {
 }
 
 /// What is looked at of an entry.
-fn seen(entry: &Entry) -> (u16, Kind, u32, Vec<u8>) {
+type Seen = (u16, Kind, u32, Vec<u8>);
+
+fn seen(entry: &Entry) -> Seen {
     (entry.rcode(), entry.kind(), entry.ttl(), entry.stored().message.to_vec())
 }
 
 /// What a look-up says.
-fn said(look: Look) -> (u8, u32, Option<(u16, Kind, u32, Vec<u8>)>) {
+fn said(look: Look) -> (u8, u32, Option<Seen>) {
     match look {
         Look::Fresh { entry, turn, refresh: _ } => (0, turn, Some(seen(&entry))),
         Look::Stale { entry, at_once } => (1, at_once.into(), Some(seen(&entry))),
@@ -276,7 +278,7 @@ fn run(steps: &[Step]) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_run_is_what_the_model_says(steps in prop::collection::vec(step(), 1..600)) {
