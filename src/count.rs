@@ -115,6 +115,7 @@ pub struct Sizes {
 
 impl Sizes {
     /// Records a message of `size` bytes. Only the owning thread may call this.
+    #[inline]
     pub fn record(&self, size: usize) {
         // Nearly all messages are small: a division by a constant, and no search.
         let bucket = if size <= 400 {

@@ -195,6 +195,7 @@ impl Entry {
     }
 
     /// Whether it answers this question: name, in any letter case, type and class.
+    #[inline]
     pub fn answers(&self, question: &[u8]) -> bool {
         let own = self.0.slice.get(header::LEN..header::LEN + question.len());
         own.is_some_and(|own| fold::same(question, own))

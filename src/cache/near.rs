@@ -28,6 +28,8 @@ const WAYS: usize = 4;
 const STORE: u64 = 4096;
 /// Places, at most.
 const PLACES: u64 = 8192;
+/// What is looked at of a question's length: no packet is longer.
+const LENGTH: u32 = (1 << 14) - 1;
 /// How long an entry is served from here.
 const LEASE: Duration = Duration::from_secs(1);
 
@@ -46,7 +48,7 @@ pub struct Spot<'q> {
     hash: u64,
     /// Name, type, class, as they came.
     question: &'q [u8],
-    /// The listener, DO and CD.
+    /// The listener, the question's length, DO and CD.
     beside: u32,
 }
 
@@ -66,7 +68,7 @@ struct Place {
     until: Now,
     entry: Option<Entry>,
     zone: Zone,
-    /// The listener, DO and CD.
+    /// The listener, the question's length, DO and CD.
     beside: u32,
     /// Uses that the store knew of.
     turn: u32,
@@ -90,6 +92,7 @@ pub struct Found<'n> {
 }
 
 impl Place {
+    #[inline]
     fn is_of(&self, spot: &Spot<'_>) -> bool {
         self.hash == spot.hash
             && self.beside == spot.beside
@@ -97,6 +100,7 @@ impl Place {
     }
 
     /// Whether it is as good as what the store has.
+    #[inline]
     fn serves(&self, store: &Cache, now: Now) -> bool {
         now < self.until && !self.is_replaced(store) && self.uses < u16::MAX
     }
@@ -121,7 +125,9 @@ impl Near {
         Self { sets: Vec::new(), wanted: 1 << (places / WAYS).ilog2(), secrets }
     }
 
-    /// Where the answer to a question (name, type, class, as they came) of a listener's client may be.
+    /// Where the answer to a question (name, type, class, as they came) of a listener's client may be. Bytes that are no
+    /// question have nothing there: what is there begins with the same bytes, and its question has the same length.
+    #[inline]
     pub fn spot<'q>(
         &self,
         question: &'q [u8],
@@ -129,11 +135,13 @@ impl Near {
         dnssec_ok: bool,
         checking_disabled: bool,
     ) -> Spot<'q> {
-        let beside = (listener as u32) << 2 | u32::from(dnssec_ok) | u32::from(checking_disabled) << 1;
+        let bits = u32::from(dnssec_ok) | u32::from(checking_disabled) << 1;
+        let beside = (listener as u32) << 16 | (question.len() as u32 & LENGTH) << 2 | bits;
         Spot { hash: self.secrets.hash(question, beside), question, beside }
     }
 
     /// What is here, if it is fresh. Counts as a use.
+    #[inline]
     pub fn find(&mut self, store: &Cache, spot: &Spot<'_>, now: Now) -> Option<Found<'_>> {
         let set = self.set_of(spot.hash);
         let place = self.sets.get_mut(set)?.iter_mut().find(|place| place.is_of(spot))?;

@@ -117,6 +117,7 @@ pub struct Round {
 
 impl Round {
     /// The zone with this number in a listener's view, if it logs.
+    #[inline]
     pub fn logging(&self, listener: usize, zone: Option<usize>) -> Option<(&Arc<Log>, &Route)> {
         let route = self.routes.view(listener).route(zone?)?;
         Some((route.log.as_ref()?, route))
@@ -182,6 +183,21 @@ impl Front {
 
     /// Decides about one packet of a batch; an answer is written to `out`.
     pub fn answer(&self, packet: &[u8], client: Client, round: &Round, out: &mut [u8]) -> Verdict {
+        // What is at hand was checked when it was asked for the first time.
+        let presumed = query::presume(packet).map(|query| Asked { query, client, size: packet.len() });
+        let at_hand = presumed.and_then(|asked| self.look_at_hand(&asked, round, out));
+        at_hand.unwrap_or_else(|| self.check(packet, client, presumed.is_some(), round, out))
+    }
+
+    /// The same for what cannot be taken for granted, or was `looked_for` at hand and is not there.
+    fn check(
+        &self,
+        packet: &[u8],
+        client: Client,
+        looked_for: bool,
+        round: &Round,
+        out: &mut [u8],
+    ) -> Verdict {
         let query = match query::parse(packet) {
             Ok(query) => query,
             Err(Reject::Silence(why)) => {
@@ -205,7 +221,10 @@ impl Front {
             (class::IN, rtype::ANY) if client.protocol == Protocol::Udp => {
                 self.answer_own(&asked, own::any(query.question, round.now), round, out)
             }
-            (class::IN, _) => self.look_up(&asked, round, out),
+            (class::IN, _) => {
+                let at_hand = if looked_for { None } else { self.look_at_hand(&asked, round, out) };
+                at_hand.unwrap_or_else(|| self.look_up(&asked, round, out))
+            }
             (class::CH, _) if query.question.name() == own::probe_name() => {
                 let Query { header, question, edns } = query;
                 let our_size = round.settings.udp_size;
@@ -220,36 +239,30 @@ impl Front {
         }
     }
 
-    /// The hit: look, copy.
-    fn look_up(&self, asked: &Asked<'_>, round: &Round, out: &mut [u8]) -> Verdict {
+    /// The hit: look, copy. Where nothing is at hand, or something of earlier zones, there is no verdict.
+    #[inline]
+    fn look_at_hand(&self, asked: &Asked<'_>, round: &Round, out: &mut [u8]) -> Option<Verdict> {
         let Asked { query, client, .. } = asked;
-        let mut near = self.near.borrow_mut();
-        let [dnssec_ok, checking_disabled] = [dnssec_ok(query), checking_disabled(query)];
-        let spot = near.spot(query.question.bytes, client.listener, dnssec_ok, checking_disabled);
-        let Some(found) = near.find(&self.resolver.cache, &spot, round.now) else {
-            return self.look_further(asked, round, (&mut near, &spot), out);
-        };
-        let zone = found.zone.place as usize;
-        match round.routes.view(client.listener).route(zone) {
-            Some(route) if route.id == found.zone.id => {
-                route.counters.traffic.asked(asked.shape());
-                let len = self.desk(asked, route, round, out).fresh(found.entry, found.turn);
-                hit(len, zone)
-            }
-            // A batch of earlier zones goes on.
-            _ => self.look_further(asked, round, (&mut near, &spot), out),
+        if query.question.rtype == rtype::ANY && client.protocol == Protocol::Udp {
+            // Somebody may have asked for it by TCP.
+            return None;
         }
+        let mut near = self.near.borrow_mut();
+        let spot = spot(&near, asked);
+        let found = near.find(&self.resolver.cache, &spot, round.now)?;
+        let zone = found.zone.place as usize;
+        // A batch of earlier zones may go on.
+        let route =
+            round.routes.view(client.listener).route(zone).filter(|route| route.id == found.zone.id)?;
+        route.counters.traffic.asked(asked.shape());
+        Some(hit(self.desk(asked, route, round, out).fresh(found.entry, found.turn), zone))
     }
 
     /// The zone, the key, and what the store knows.
-    fn look_further(
-        &self,
-        asked: &Asked<'_>,
-        round: &Round,
-        (near, spot): (&mut Near, &Spot<'_>),
-        out: &mut [u8],
-    ) -> Verdict {
+    fn look_up(&self, asked: &Asked<'_>, round: &Round, out: &mut [u8]) -> Verdict {
         let Asked { query, client, .. } = asked;
+        let near = &mut *self.near.borrow_mut();
+        let spot = &spot(near, asked);
         let mut key = Key::of_name(query.question.name());
         let Some((zone, route)) = round.routes.view(client.listener).of(key.name()) else {
             return self.refuse_query(asked, rcode::REFUSED, round, out);
@@ -357,6 +370,7 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
+    #[inline]
     fn fresh(&mut self, entry: &Entry, turn: u32) -> Option<usize> {
         let rules = &self.route.rules;
         self.route.counters.hits[usize::from(entry.is_denial())].bump();
@@ -365,6 +379,7 @@ impl Desk<'_> {
         self.write(entry, Ttl::Aged(age), turn, None)
     }
 
+    #[inline]
     fn write(&mut self, entry: &Entry, ttl: Ttl, turn: u32, error: Option<u16>) -> Option<usize> {
         let len = answer::write(self.out, &entry.stored(), &self.asker, ttl, turn, error)?;
         if self.protocol == Protocol::Udp && self.out[2] & (header::TC >> 8) as u8 != 0 {
@@ -373,6 +388,11 @@ impl Desk<'_> {
         self.route.counters.traffic.answered(self.protocol, entry.rcode(), len);
         Some(len)
     }
+}
+
+fn spot<'q>(near: &Near, asked: &Asked<'q>) -> Spot<'q> {
+    let Asked { query, client, .. } = asked;
+    near.spot(query.question.bytes, client.listener, dnssec_ok(query), checking_disabled(query))
 }
 
 fn hit(len: Option<usize>, zone: usize) -> Verdict {

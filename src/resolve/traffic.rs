@@ -41,6 +41,7 @@ const INDEX: [u8; 256] = {
 };
 
 /// The place of a type in [`Traffic::queries`]: its index in [`TYPES`], or one past the end.
+#[inline]
 pub fn type_index(rtype: u16) -> usize {
     INDEX.get(usize::from(rtype)).map_or(TYPES.len(), |&i| i.into())
 }
@@ -90,6 +91,7 @@ pub struct Traffic {
 
 impl Traffic {
     /// Counts a query. Only the owning thread may call this.
+    #[inline]
     pub fn asked(&self, query: Shape) {
         self.queries[query.protocol as usize][usize::from(query.v6)][type_index(query.rtype)].bump();
         if query.dnssec_ok {
@@ -99,6 +101,7 @@ impl Traffic {
     }
 
     /// Counts an answer from the cache or from upstreams. Only the owning thread may call this.
+    #[inline]
     pub fn answered(&self, protocol: Protocol, rcode: u16, size: usize) {
         self.answers[usize::from(rcode & 15)].bump();
         self.answer_sizes[protocol as usize].record(size);

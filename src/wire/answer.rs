@@ -70,6 +70,7 @@ pub enum Ttl {
 /// Writes `stored` as the answer for `asker` into `out` and returns its length. `extended_error` is added to
 /// those that the upstream gave, `turn` says how far addresses rotate. `None`: `out` has no room even for a
 /// truncated answer, or the stored message is not one for this question.
+#[inline]
 pub fn write(
     out: &mut [u8],
     stored: &Stored<'_>,
@@ -143,6 +144,7 @@ pub fn write_code(
 
 /// How many bytes the largest answer may have for a client over UDP: what it can take, up to `cap`, and 512
 /// where it says nothing (RFC 6891 section 6.2.3 to 6.2.5).
+#[inline]
 pub fn udp_limit(edns: Option<Edns>, cap: u16) -> usize {
     usize::from(edns.map_or(512, |e| e.udp_size.max(512)).min(cap))
 }
@@ -164,6 +166,7 @@ fn cut(stored: &Stored<'_>, answers: u16, body: usize, room: usize) -> (usize, [
     (end, [1, kept, 0, 0])
 }
 
+#[inline]
 fn answer_flags(asker: &Asker<'_>, stored: u16) -> u16 {
     let from_client = asker.header.flags & (header::RD | header::CD);
     let wants_ad = asker.header.flags & header::AD != 0 || asker.edns.is_some_and(|e| e.dnssec_ok);
@@ -171,6 +174,7 @@ fn answer_flags(asker: &Asker<'_>, stored: u16) -> u16 {
     header::QR | header::RA | from_client | ad | stored & (header::TC | header::RCODE)
 }
 
+#[inline]
 fn patch_ttls(out: &mut [u8], ttls: &[u8], ttl: Ttl) {
     for two in ttls.as_chunks::<2>().0 {
         let at = usize::from(u16::from_ne_bytes(*two));
@@ -208,6 +212,7 @@ fn opt_len(asker: &Asker<'_>, options: usize) -> usize {
 }
 
 /// Appends our OPT at `at`. Extended errors are left out where they do not fit: they only explain.
+#[inline]
 fn write_opt(
     out: &mut [u8],
     at: usize,

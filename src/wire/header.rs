@@ -1,7 +1,5 @@
 //! The twelve bytes in front (RFC 1035 section 4.1.1, with AD and CD of RFC 4035 section 3.1.6).
 
-use super::u16_at;
-
 /// Bytes of a header.
 pub const LEN: usize = 12;
 
@@ -37,18 +35,22 @@ pub struct Header {
 
 impl Header {
     /// The header of `message`, if it is long enough.
+    #[inline]
     pub fn read(message: &[u8]) -> Option<Self> {
-        let at = |i| u16_at(message, i);
-        Some(Self { id: at(0)?, flags: at(2)?, counts: [at(4)?, at(6)?, at(8)?, at(10)?] })
+        let message = message.first_chunk::<LEN>()?;
+        let at = |i: usize| u16::from_be_bytes([message[i], message[i + 1]]);
+        Some(Self { id: at(0), flags: at(2), counts: [at(4), at(6), at(8), at(10)] })
     }
 
     /// As bytes.
+    #[inline]
     pub fn bytes(&self) -> [u8; LEN] {
         let mut out = [0; LEN];
         let [q, an, ns, ar] = self.counts;
-        for (two, value) in out.as_chunks_mut::<2>().0.iter_mut().zip([self.id, self.flags, q, an, ns, ar]) {
-            *two = value.to_be_bytes();
-        }
+        let first =
+            u64::from(self.id) << 48 | u64::from(self.flags) << 32 | u64::from(q) << 16 | u64::from(an);
+        out[..8].copy_from_slice(&first.to_be_bytes());
+        out[8..].copy_from_slice(&(u32::from(ns) << 16 | u32::from(ar)).to_be_bytes());
         out
     }
 

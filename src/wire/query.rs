@@ -13,8 +13,12 @@ use super::header::{self, Header};
 use super::records::{self, Section};
 use super::{Malformed, name, rcode, rtype, u16_at};
 
+/// The lower byte of OPT's type.
+const OPT_TYPE: u8 = rtype::OPT as u8;
 /// The root's name and the type of OPT, with which such a record begins.
-const OPT: [u8; 3] = [0, 0, rtype::OPT as u8];
+const OPT: [u8; 3] = [0, 0, OPT_TYPE];
+/// Bytes of an OPT record without options.
+const OPT_LEN: usize = 11;
 /// The DO bit, in the upper byte of OPT's flags (RFC 6891 section 6.1.4).
 const DO: u8 = 0x80;
 
@@ -45,6 +49,7 @@ impl<'a> Question<'a> {
     ///
     /// # Errors
     /// A bad name, a pointer, or the end of the bytes.
+    #[inline]
     pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let end = name::end_uncompressed(bytes, 0)?;
         let rtype = u16_at(bytes, end).ok_or(Malformed)?;
@@ -71,6 +76,13 @@ pub struct Edns {
     pub udp_size: u16,
     /// The DO bit (RFC 3225).
     pub dnssec_ok: bool,
+}
+
+impl Edns {
+    /// From OPT's class, and the upper byte of its flags.
+    fn of(udp_size: [u8; 2], flags: u8) -> Self {
+        Self { udp_size: u16::from_be_bytes(udp_size), dnssec_ok: flags & DO != 0 }
+    }
 }
 
 /// Why there is nothing to look up.
@@ -104,10 +116,34 @@ pub struct Refusal<'a> {
     pub edns: Option<Edns>,
 }
 
+/// What nearly every packet holds, taken for granted: a question that fills it, or all of it but an OPT record without
+/// options. The name is not looked into: a question that is equal to one that was [parsed](parse) is as good, and
+/// whoever finds no such one has to parse this one.
+#[inline]
+pub fn presume(packet: &[u8]) -> Option<Query<'_>> {
+    let header = Header::read(packet)?;
+    if header.flags & (header::QR | header::OPCODE) != 0 {
+        return None;
+    }
+    let (question, edns) = match header.counts {
+        [1, 0, 0, 0] => (&packet[header::LEN..], None),
+        [1, 0, 0, 1] => {
+            let (question, opt) = packet[header::LEN..].split_last_chunk::<OPT_LEN>()?;
+            let [0, 0, OPT_TYPE, size_a, size_b, _, 0, flags, _, 0, 0] = *opt else { return None };
+            (question, Some(Edns::of([size_a, size_b], flags)))
+        }
+        _ => return None,
+    };
+    let [type_a, type_b, class_a, class_b] = *question.last_chunk()?;
+    let (rtype, class) = (u16::from_be_bytes([type_a, type_b]), u16::from_be_bytes([class_a, class_b]));
+    Some(Query { header, question: Question { bytes: question, rtype, class }, edns })
+}
+
 /// Checks a packet from a client.
 ///
 /// # Errors
 /// What to do instead of looking it up.
+#[inline]
 pub fn parse(packet: &[u8]) -> Result<Query<'_>, Reject<'_>> {
     let header = Header::read(packet).ok_or(Reject::Silence(Silence::Short))?;
     if header.flags & header::QR != 0 {
@@ -141,8 +177,7 @@ fn find_edns(packet: &[u8], header: &Header, question_end: usize) -> Result<(Opt
             let (start, len) = (question_end + OPT.len() + 8, u16::from_be_bytes([len_a, len_b]));
             let options = packet.get(start..start + usize::from(len)).ok_or(Malformed)?;
             records::options(options).try_for_each(|option| option.map(drop))?;
-            let udp_size = u16::from_be_bytes([size_a, size_b]);
-            Ok((Some(Edns { udp_size, dnssec_ok: flags & DO != 0 }), version))
+            Ok((Some(Edns::of([size_a, size_b], flags)), version))
         }
         _ => find_edns_among(packet),
     }
@@ -162,7 +197,7 @@ fn find_edns_among(packet: &[u8]) -> Result<(Option<Edns>, u8), Malformed> {
         records::options(&packet[record.rdata.clone()]).try_for_each(|o| o.map(drop))?;
         // RFC 6891 section 6.1.3: the TTL holds the extended response code, the version and the flags.
         let [_, version, flags, _] = record.ttl.to_be_bytes();
-        found = (Some(Edns { udp_size: record.class, dnssec_ok: flags & DO != 0 }), version);
+        found = (Some(Edns::of(record.class.to_be_bytes(), flags)), version);
     }
     Ok(found)
 }
@@ -170,6 +205,11 @@ fn find_edns_among(packet: &[u8]) -> Result<(Option<Edns>, u8), Malformed> {
 /// The body of a fuzz target: any packet is parsed or refused, and what is parsed agrees with itself.
 pub fn fuzz(packet: &[u8]) {
     if let Ok(query) = parse(packet) {
+        if let Some(presumed) = presume(packet)
+            && presumed.question == query.question
+        {
+            assert_eq!(presumed, query, "what was taken for granted is so");
+        }
         assert_eq!(
             find_edns_among(packet).map(|(edns, _)| edns),
             Ok(query.edns),
@@ -205,6 +245,38 @@ mod tests {
         assert_eq!((query.question.name(), query.question.rtype, query.edns), (&b"\x01a\0"[..], 1, None));
         let with = packet(header::RD, [1, 0, 0, 1], &[QUESTION, OPT].concat());
         assert_eq!(parse(&with).unwrap().edns, Some(Edns { udp_size: 1232, dnssec_ok: true }));
+    }
+
+    #[test]
+    fn what_is_taken_for_granted_of_usual_queries_is_so() {
+        for (counts, rest) in [([1, 0, 0, 0], QUESTION.to_vec()), ([1, 0, 0, 1], [QUESTION, OPT].concat())] {
+            let packet = packet(header::RD, counts, &rest);
+            assert_eq!(presume(&packet), parse(&packet).ok());
+            assert!(presume(&packet).is_some());
+        }
+    }
+
+    #[test]
+    fn of_others_nothing_is_taken_for_granted_or_something_that_is_no_question() {
+        let option = [QUESTION, b"\0\0\x29\x04\xd0\0\0\x80\0\0\x04\0\x0a\0\0"].concat();
+        let later_version = [QUESTION, b"\0\0\x29\x04\xd0\0\x01\0\0\0\0"].concat();
+        for (flags, counts, rest) in [
+            (header::QR, [1, 0, 0, 0], QUESTION),
+            (2 << 11, [1, 0, 0, 0], QUESTION),
+            (0, [0, 0, 0, 0], QUESTION),
+            (0, [2, 0, 0, 0], QUESTION),
+            (0, [1, 0, 1, 0], QUESTION),
+            (0, [1, 0, 0, 1], QUESTION),
+            (0, [1, 0, 0, 1], &option),
+            (0, [1, 0, 0, 1], &later_version),
+            (0, [1, 0, 0, 0], b"\0\0\x01"),
+        ] {
+            assert_eq!(presume(&packet(flags, counts, rest)), None, "{flags:x} {counts:?} {rest:?}");
+        }
+        // Something lies behind the question: all of it is no question, and found nowhere.
+        let longer = packet(header::RD, [1, 0, 0, 0], &[QUESTION, b"\0"].concat());
+        let (presumed, parsed) = (presume(&longer).unwrap(), parse(&longer).unwrap());
+        assert_eq!((presumed.question.bytes.len(), parsed.question.bytes), (QUESTION.len() + 1, QUESTION));
     }
 
     #[test]
