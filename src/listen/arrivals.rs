@@ -17,6 +17,8 @@ use tokio::io::unix::AsyncFd;
 
 /// What the alarm is called where sockets have their numbers.
 const ALARM: u64 = u64::MAX;
+/// What is called so is somebody else's.
+const OTHER: u64 = u64::MAX - 1;
 const NEWS: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
 const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
@@ -28,6 +30,8 @@ pub struct Arrivals {
     alarm: OwnedFd,
     /// Has room for all sockets and the alarm: whoever is not told of at once is not news to the event loop any more.
     events: Vec<epoll::Event>,
+    /// How many there are in the queue.
+    descriptors: usize,
 }
 
 impl Arrivals {
@@ -45,7 +49,7 @@ impl Arrivals {
             reason = "its successor is unsafe, for types whose descriptor may change: this one's cannot"
         )]
         let queue = AsyncFd::new(queue)?;
-        Ok(Self { queue, alarm, events: Vec::with_capacity(1) })
+        Ok(Self { queue, alarm, events: Vec::with_capacity(1), descriptors: 1 })
     }
 
     /// Tells of datagrams on this socket, too, under this number. Not of room to write: each answer that a client takes
@@ -54,8 +58,23 @@ impl Arrivals {
     /// # Errors
     /// What the kernel said.
     pub fn add(&mut self, socket: &impl AsFd, number: usize) -> io::Result<()> {
-        self.events.reserve(number + 2);
-        Ok(epoll::add(self.queue.get_ref(), socket, epoll::EventData::new_u64(number as u64), NEWS)?)
+        self.tell_of(socket, number as u64)
+    }
+
+    /// Ends a [`wait`](Self::wait) when something comes here, too. Whose it is has to hear of it elsewhere.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn add_other(&mut self, other: &impl AsFd) -> io::Result<()> {
+        self.tell_of(other, OTHER)
+    }
+
+    fn tell_of(&mut self, descriptor: &impl AsFd, name: u64) -> io::Result<()> {
+        epoll::add(self.queue.get_ref(), descriptor, epoll::EventData::new_u64(name), NEWS)?;
+        self.descriptors += 1;
+        self.events.clear();
+        self.events.reserve(self.descriptors);
+        Ok(())
     }
 
     /// Waits in the event loop until datagrams may be there to be [told of](Self::told).
@@ -116,7 +135,12 @@ impl Arrivals {
 
     /// Whether the alarm was among the last news.
     pub fn has_rung(&self) -> bool {
-        self.events.iter().any(|event| event.data.u64() == ALARM)
+        self.told().any(|number| number == ALARM as usize)
+    }
+
+    /// Whether something was that is [somebody else's](Self::add_other).
+    pub fn told_of_other(&self) -> bool {
+        self.told().any(|number| number == OTHER as usize)
     }
 }
 
@@ -178,6 +202,23 @@ mod tests {
             arrivals.set_alarm(Duration::from_secs(3600)).unwrap();
             arrivals.look();
             assert!(!arrivals.has_rung());
+        });
+    }
+
+    #[test]
+    fn what_comes_for_somebody_else_ends_a_wait_until_it_is_taken() {
+        with_sockets(|arrivals, _| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            arrivals.add_other(&listener).unwrap();
+            let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            arrivals.wait();
+            assert!(arrivals.told_of_other() && !arrivals.has_rung());
+            listener.accept().unwrap();
+            let _second = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            listener.accept().unwrap();
+            arrivals.look();
+            assert!(!arrivals.told_of_other(), "nobody waits there");
+            drop(client);
         });
     }
 }

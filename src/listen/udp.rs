@@ -2,8 +2,8 @@
 //!
 //! One task serves all sockets of a worker. While nothing else is under way there (no miss, no TCP client), it keeps the
 //! thread and waits for the next datagram by itself, see [`Arrivals`]: at 2,000 queries a second the event loop would
-//! cost a quarter more. Every 5 ms (`TURN`) it lets the event loop have a look, for timers, signals and new connections, and
-//! when no datagram has come for that long it leaves the waiting to it.
+//! cost a quarter more. Every 20 ms (`TURN`) it lets the event loop have a look, for timers and what other threads say, and at
+//! once for a new TCP client. When no datagram has come for as long it leaves the waiting to it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -23,9 +23,11 @@ use super::batch::{BATCH, Batch, Peer};
 use super::front::{self, Client, Front, Held, Protocol, Round, Verdict};
 use super::outbox::{Outbox, WayBack};
 
-/// How long the event loop may wait for its turn. Also the time between two datagrams beyond which it is not worth while
-/// to keep the thread for the next one.
-const TURN: Duration = Duration::from_millis(5);
+/// How long the event loop may wait for its turn: timers are late by that much, and what other threads say. What comes by
+/// TCP is not, see [`Datagrams::heed`].
+const TURN: Duration = Duration::from_millis(20);
+/// The time between two datagrams beyond which it is not worth while to keep the thread for the next one.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// One worker's socket on one address.
 struct Listener {
@@ -73,6 +75,14 @@ impl Datagrams {
         Ok(())
     }
 
+    /// Leaves the thread to the event loop when something comes here: another task waits for it.
+    ///
+    /// # Errors
+    /// The event queue cannot take it.
+    pub fn heed(&mut self, other: &impl AsFd) -> io::Result<()> {
+        self.arrivals.add_other(other)
+    }
+
     /// Serves until it is dropped. `alone` says whether nothing else is under way on this thread.
     ///
     /// # Errors
@@ -100,7 +110,7 @@ impl Datagrams {
             let came = turn.receive();
             turn.listeners.iter_mut().for_each(Listener::hand_off);
             // After a long pause the next one may be as long.
-            if came.is_some_and(|came| came.since(last) < TURN) && alone() {
+            if came.is_some_and(|came| came.since(last) < PAUSE) && alone() {
                 turn.stay(&alone)?;
             }
             last = turn.last;
@@ -130,6 +140,9 @@ impl Turn<'_> {
             self.hear(true);
             if self.arrivals.has_rung() {
                 return Ok(());
+            }
+            if self.arrivals.told_of_other() {
+                break;
             }
             if self.receive().is_none() && self.listeners.iter().any(|listener| listener.ready) {
                 // It failed: not to be tried again and again.

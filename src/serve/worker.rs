@@ -147,6 +147,7 @@ fn listen(
     let mut datagrams = Datagrams::new()?;
     for (number, (Sockets { udp, tcp }, served)) in sockets.into_iter().enumerate() {
         datagrams.add(Rc::clone(front), udp, Arc::clone(&served))?;
+        datagrams.heed(&tcp)?;
         let tcp = TcpListener::from_std(tcp)?;
         acceptors.push(spawn_local(Rc::clone(clients).serve(tcp, number, served)));
     }
