@@ -1,5 +1,10 @@
 # What there is to run; .ci/run runs all of it.
 
+# This machine, as rustc calls it. Named to cargo, so that the flags are not those of what runs while it builds.
+target := `rustc -vV | sed -n 's/^host: //p'`
+# Static, with relocations that take a bit each instead of 24 bytes: docs/performance.md, "Idle".
+static := "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
+
 # The checks that need no test: format, lints, documentation, licences (`cargo deny`).
 check:
     cargo fmt --check
@@ -42,9 +47,13 @@ test-userns:
         exec setpriv --reuid=65534 --regid=65534 --clear-groups \
             unshare --user --map-root-user --net "$here/node" --skip needs_root::'
 
+# The program as the image has it and as it is measured, static: target/TARGET/release/sidestep.
+release:
+    RUSTFLAGS="{{static}}" cargo build --release --target {{target}} --bin sidestep
+
 # This program, its ceiling and its peers; `just bench --help` says what can be chosen.
 bench *arguments:
-    cargo bench --bench road -- {{arguments}}
+    RUSTFLAGS="{{static}}" cargo bench --target {{target}} --bench road -- {{arguments}}
 
 # Instructions and allocations of a hit and of a miss, beside the recorded ones; `check` fails where they are above,
 # `time` says nanoseconds. Needs valgrind. With the recorded compiler, if rustup has it here.
@@ -55,11 +64,11 @@ cost *arguments:
     if rustup run "${recorded:-none}" rustc --version >/dev/null 2>&1; then
         export RUSTUP_TOOLCHAIN=$recorded
     fi
-    cargo bench --bench cost -- {{arguments}}
+    RUSTFLAGS="{{static}}" cargo bench --target {{target}} --bench cost -- {{arguments}}
 
 # Writes tests/cost/recorded.toml anew, with the compiler that is in use.
 cost-record:
-    cargo bench --bench cost -- record
+    RUSTFLAGS="{{static}}" cargo bench --target {{target}} --bench cost -- record
 
 # The manifests, chart, unit, rules and dashboard of deploy/; needs kustomize, helm, promtool, systemd and root.
 check-deploy:
