@@ -1,7 +1,7 @@
 //! What lies at a worker's hand is looked for before a packet is parsed. Whatever lies there, each packet is treated as if
 //! nothing did.
+#![allow(clippy::unwrap_used, reason = "tests may stop")]
 
-#[allow(dead_code)]
 mod support;
 
 use sidestep::cache::Rules;
