@@ -4,6 +4,7 @@
 //! timed as loops that go one step further each; a stage costs what its loop takes more than the one before, which
 //! is not exact: in the whole, the processor works on several stages at once.
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -13,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
-use sidestep::cache::{Cache, Look, Rules};
+use sidestep::cache::near::{Found, Spot};
+use sidestep::cache::{Cache, Near, Rules};
 use sidestep::clock::Now;
 use sidestep::wire::answer::{self, Asker, Ttl};
-use sidestep::wire::query;
+use sidestep::wire::query::{self, Query};
 
 use crate::packets::{self, Form, Packet};
 use crate::worker::{self, Worker};
@@ -47,13 +49,23 @@ fn stages(rounds: usize, nobody: SocketAddr) -> Result<(), Box<dyn Error>> {
     let worker = Worker::new(worker::cache(), nobody)?;
     let (plain, edns) = (packets::warm(Form::Plain), packets::warm(Form::Edns));
     worker.warm(&plain)?;
-    let steps: [(&str, Step<'_>); 7] = [
+    let at_hand = AtHand::of(&worker, [&plain, &edns]);
+    let steps: [(&str, Step<'_>); 8] = [
         ("a hit", &|worker, packets| black_box_hits(worker, packets)),
         ("the same name again and again", &|worker, packets| black_box_hits(worker, &packets[..1])),
-        ("up to: parse", &parse),
-        ("up to: name in lower case, zone, hash", &hash),
-        ("up to: look up", &look_up),
-        ("up to: copy and patch", &copy),
+        ("up to: the question in the packet", &presume),
+        ("up to: hash", &|_, packets| {
+            at_hand.each(packets, |_, _, spot| {
+                black_box(*spot);
+            });
+        }),
+        ("up to: look up", &|worker, packets| {
+            at_hand.each(packets, |near, _, spot| {
+                black_box(near.find(&worker.front.resolver.cache, spot, at_hand.now).is_some());
+            });
+        }),
+        ("up to: copy and patch", &|worker, packets| at_hand.copy(worker, packets)),
+        ("by way of the store, where nothing is at hand", &by_the_store),
         ("the clock, read twice (once a batch)", &|_, _| {
             (0..TURN).for_each(|_| {
                 black_box((Now::read(), Now::read()));
@@ -81,20 +93,13 @@ fn black_box_hits(worker: &Worker, packets: &[Packet]) {
     black_box(worker.hit(packets.iter().cycle().take(TURN), |_, _| ()));
 }
 
-fn parse(_: &Worker, packets: &[Packet]) {
+fn presume(_: &Worker, packets: &[Packet]) {
     for packet in packets.iter().cycle().take(TURN) {
-        black_box(query::parse(black_box(&packet.bytes)).is_ok());
+        black_box(query::presume(black_box(&packet.bytes)));
     }
 }
 
-fn hash(worker: &Worker, packets: &[Packet]) {
-    let round = worker.front.round();
-    for packet in packets.iter().cycle().take(TURN) {
-        black_box(worker.key(black_box(&packet.bytes), &round));
-    }
-}
-
-fn look_up(worker: &Worker, packets: &[Packet]) {
+fn by_the_store(worker: &Worker, packets: &[Packet]) {
     let (round, rules) = (worker.front.round(), Rules::default());
     for packet in packets.iter().cycle().take(TURN) {
         if let Some((_, key)) = worker.key(black_box(&packet.bytes), &round) {
@@ -103,20 +108,50 @@ fn look_up(worker: &Worker, packets: &[Packet]) {
     }
 }
 
-fn copy(worker: &Worker, packets: &[Packet]) {
-    let (round, rules, mut room) = (worker.front.round(), Rules::default(), [0; 4096]);
-    for packet in packets.iter().cycle().take(TURN) {
-        let Some((query, key)) = worker.key(black_box(&packet.bytes), &round) else { continue };
-        let Look::Fresh { entry, turn, .. } = worker.front.resolver.cache.look(&key, &rules, round.now)
-        else {
-            continue;
-        };
-        let limit = answer::udp_limit(query.edns, 1232);
-        let asker =
-            Asker { header: query.header, question: query.question, edns: query.edns, limit, our_size: 1232 };
-        let ttl = Ttl::Aged(entry.age(round.now));
-        black_box(answer::write(black_box(&mut room), &entry.stored(), &asker, ttl, turn, None));
+/// The answers to all packets, at hand for ever: no time passes.
+struct AtHand {
+    near: RefCell<Near>,
+    now: Now,
+}
+
+impl AtHand {
+    fn of(worker: &Worker, sets: [&[Packet]; 2]) -> Self {
+        let (store, round, rules) = (&worker.front.resolver.cache, worker.front.round(), Rules::default());
+        let mut near = Near::new(store);
+        for packet in sets.into_iter().flatten() {
+            let Some((query, key)) = worker.key(&packet.bytes, &round) else { continue };
+            let spot = spot(&near, &query);
+            near.look(store, (&spot, &key), (0, &rules), round.now);
+        }
+        Self { near: near.into(), now: round.now }
     }
+
+    /// Has each packet's question, and where its answer may be, go a part of the way.
+    fn each(&self, packets: &[Packet], step: impl Fn(&mut Near, &Query<'_>, &Spot<'_>)) {
+        let near = &mut *self.near.borrow_mut();
+        for packet in packets.iter().cycle().take(TURN) {
+            let Some(query) = query::presume(black_box(&packet.bytes)) else { continue };
+            let spot = spot(near, &query);
+            step(near, &query, &spot);
+        }
+    }
+
+    fn copy(&self, worker: &Worker, packets: &[Packet]) {
+        let room = RefCell::new([0; 4096]);
+        self.each(packets, |near, query, spot| {
+            let found = near.find(&worker.front.resolver.cache, spot, self.now);
+            let Some(Found { entry, turn, .. }) = found else { return };
+            let &Query { header, question, edns } = query;
+            let limit = answer::udp_limit(edns, 1232);
+            let asker = Asker { header, question, edns, limit, our_size: 1232 };
+            let (out, ttl) = (&mut *room.borrow_mut(), Ttl::Aged(entry.age(self.now)));
+            black_box(answer::write(black_box(out), &entry.stored(), &asker, ttl, turn, None));
+        });
+    }
+}
+
+fn spot<'q>(near: &Near, query: &Query<'q>) -> Spot<'q> {
+    near.spot(query.question.bytes, 0, query.edns.is_some_and(|edns| edns.dnssec_ok), false)
 }
 
 /// One hot name over one cache: one worker, and two, each on a thread and a core of its own.
