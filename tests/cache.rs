@@ -253,6 +253,15 @@ fn a_failure_never_hides_data() {
 }
 
 #[test]
+fn a_failure_is_one_also_for_a_batch_that_came_before_it() {
+    let cache = Cache::new(1 << 20);
+    let key = key(&cache, "www.example");
+    cache.fail(&key, failure(), &rules(), TIMES, at(0));
+    let before = at(0) - Duration::from_millis(1);
+    assert!(matches!(cache.look(&key, &rules(), before), Look::Failed(_)));
+}
+
+#[test]
 fn failures_in_a_row_last_twice_as_long_up_to_the_longest() {
     let cache = Cache::new(1 << 20);
     let key = key(&cache, "www.example");

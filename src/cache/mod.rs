@@ -1,7 +1,7 @@
 //! The answers we keep: one budget of bytes for all zones, the least recently used go first, those of zones that have
 //! no more than their [share] last.
 //!
-//! The store is split into [`SHARDS`] by the keys' hashes, each behind a lock of its own that is held for a
+//! The store is split into shards ([`SHARDS`] or more) by the keys' hashes, each behind a lock of its own that is held for a
 //! look-up or a store and never across a system call. What is found is handed out as a counted reference, so
 //! that copying and patching happen outside of the lock.
 //!
@@ -36,8 +36,13 @@ pub type Seed = foldhash::quality::SeedableRandomState;
 
 /// Bytes for all answers together.
 pub const SIZE: Limit<u64> = Limit::new(1 << 20, 32 << 20, 64 << 30);
-/// Shards: enough that workers seldom meet, few enough that the smallest cache holds the largest message.
+/// Shards, at least: enough that workers seldom meet, few enough that the smallest cache holds the largest message.
 pub const SHARDS: usize = 8;
+/// Shards, at most: eight bits of a hash tell them apart.
+const SHARDS_MAX: usize = 256;
+/// Bytes for each shard. What a store waits for at worst is that its shard's table has all its names hashed anew: when it
+/// grows, and when those who went have left it full of gaps.
+const SHARD: u64 = 1 << 20;
 /// Counters of what was replaced; keys share them by their hash.
 const VERSIONS: usize = 1024;
 
@@ -131,9 +136,10 @@ impl Cache {
     /// The same with a seed of the caller's choice, for whoever counts what a look-up costs: the same keys then meet in
     /// the same places in every run. Only a random one keeps clients from making keys that meet.
     pub fn with_seed(size: u64, seed: Seed) -> Self {
-        let limit = usize::try_from(size).unwrap_or(usize::MAX) / SHARDS;
+        let shards = shards_of(size);
+        let limit = usize::try_from(size).unwrap_or(usize::MAX) / shards;
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(limit, &seed))).collect(),
+            shards: (0..shards).map(|_| Mutex::new(Shard::new(limit, shards, &seed))).collect(),
             versions: Box::new([const { AtomicU32::new(0) }; VERSIONS]),
             seed,
             size,
@@ -224,8 +230,14 @@ impl Cache {
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
         // The table inside takes its place from the hash's low bits and its tag from the top seven.
-        lock(&self.shards[(key.hash() >> 32) as usize % SHARDS])
+        lock(&self.shards[(key.hash() >> 32) as usize % self.shards.len()])
     }
+}
+
+/// How many shards a store of `size` bytes has: a power of two.
+fn shards_of(size: u64) -> usize {
+    let wanted = usize::try_from(size / SHARD).unwrap_or(usize::MAX);
+    1 << wanted.clamp(SHARDS, SHARDS_MAX).ilog2()
 }
 
 /// No code panics while it holds the lock, and if it did, a slot would be lost at worst.
@@ -236,4 +248,15 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 /// The counter of a key: not by the bits that say its shard or its place in the table.
 fn version_of(key: &Key) -> usize {
     (key.hash() >> 40) as usize % VERSIONS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn larger_stores_have_more_shards() {
+        let sizes = [SIZE.min, 8 << 20, SIZE.default, 100 << 20, 1 << 30, SIZE.max];
+        assert_eq!(sizes.map(shards_of), [8, 8, 32, 64, 256, 256]);
+    }
 }

@@ -101,12 +101,12 @@ fn class(listed: &Entry) -> Class {
 }
 
 impl Shard {
-    /// An empty one that may hold so many bytes.
-    pub(super) fn new(limit: usize, seed: &Seed) -> Self {
+    /// An empty one of so many, that may hold so many bytes.
+    pub(super) fn new(limit: usize, shards: usize, seed: &Seed) -> Self {
         Self {
             slots: LruCache::unbounded_with_hasher(Hashing(seed.clone())),
             failures: HashMap::with_hasher(Hashing(seed.clone())),
-            tally: Tally::default(),
+            tally: Tally::new(shards),
             bytes: 0,
             limit,
             evicted: HashMap::new(),
@@ -117,8 +117,8 @@ impl Shard {
     pub(super) fn look(&mut self, key: &Key, prefetch: &Prefetch, now: Now, others: u16) -> Look {
         let asked: &dyn Asked = key;
         let Some((Kept(entry), ())) = self.slots.get_key_value(asked) else { return Look::Unknown };
-        // Nothing but an answer is ever fresh.
-        if entry.is_fresh(now) {
+        // A failure may have come after this batch did.
+        if entry.cacheable() && entry.is_fresh(now) {
             let mut uses = entry.uses();
             let turn = uses.count(prefetch, now, others);
             let refresh = prefetch.wants(entry, &uses, now) && uses.may_ask(now);
@@ -145,8 +145,9 @@ impl Shard {
     /// All of the slot of an entry that was taken out of the list.
     fn gone(&mut self, kept: Kept) -> Slot {
         self.tally.goes(kept.zone(), class(&kept.0));
-        let failed = self.failures.remove_entry(&kept).map(|(Kept(reply), failure)| (reply, failure));
-        if failed.is_some() {
+        let mut failed = None;
+        if !self.failures.is_empty() {
+            failed = self.failures.remove_entry(&kept).map(|(Kept(reply), failure)| (reply, failure));
             self.give_back();
         }
         let slot = Slot { answer: Some(kept.0).filter(Entry::cacheable), failed };
@@ -254,7 +255,7 @@ mod tests {
     #[test]
     fn what_is_beside_the_list_goes_with_its_slot() {
         let (seed, now) = (Seed::fixed(), Now::default());
-        let mut shard = Shard::new(1 << 20, &seed);
+        let mut shard = Shard::new(1 << 20, 8, &seed);
         for number in 0..100_000 {
             let (key, reply) = failure(&seed, number);
             let before = shard.take(&key).unwrap_or_default();

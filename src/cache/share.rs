@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 
-use super::SHARDS;
 use crate::limit::Limit;
 
 /// Entries of one kind that a zone has before others. A few hundred bytes each; more than the cache holds do no harm.
@@ -30,8 +29,10 @@ pub(super) enum Class {
 }
 
 /// The entries of one shard by zone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tally {
+    /// How many shards there are.
+    shards: u32,
     zones: HashMap<u32, Part, foldhash::fast::RandomState>,
     /// Entries beyond their zone's share, of all zones. With none of them, every entry is as good as any other.
     beyond: u64,
@@ -53,12 +54,17 @@ impl Part {
 }
 
 impl Tally {
+    /// That of one of so many shards.
+    pub(super) fn new(shards: usize) -> Self {
+        Self { shards: u32::try_from(shards).unwrap_or(u32::MAX), zones: HashMap::default(), beyond: 0 }
+    }
+
     /// An entry of a zone with this share comes.
     pub(super) fn comes(&mut self, zone: u32, class: Class, share: &Share) {
         let part = self.zones.entry(zone).or_default();
         self.beyond -= part.beyond();
         part.entries[class as usize] += 1;
-        let per_shard = |share: Option<u32>| share.unwrap_or(0).div_ceil(SHARDS as u32);
+        let per_shard = |share: Option<u32>| share.unwrap_or(0).div_ceil(self.shards);
         part.share = [share.positive, share.negative].map(per_shard);
         self.beyond += part.beyond();
     }

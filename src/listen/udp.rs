@@ -26,6 +26,8 @@ use super::outbox::{Outbox, WayBack};
 /// How long the event loop may wait for its turn: timers are late by that much, and what other threads say. What comes by
 /// TCP is not, see [`Datagrams::heed`].
 const TURN: Duration = Duration::from_millis(20);
+/// How long datagrams may come one after the other until it is asked who else has something.
+const ASK: Duration = Duration::from_millis(1);
 /// The time between two datagrams beyond which it is not worth while to keep the thread for the next one.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -134,17 +136,23 @@ struct Turn<'d> {
 impl Turn<'_> {
     /// Serves what comes until the turn is over.
     fn stay(&mut self, alone: &impl Fn() -> bool) -> io::Result<()> {
-        let end = self.last + TURN;
+        let (end, mut asked) = (self.last + TURN, self.last);
         self.arrivals.set_alarm(TURN)?;
         while alone() && self.last < end && self.listeners.iter().all(|l| l.held_back.is_none()) {
-            self.hear(true);
+            if self.is_there() && self.last.since(asked) >= ASK {
+                asked = self.last;
+                self.arrivals.look();
+                self.note();
+            } else {
+                self.hear(true);
+            }
             if self.arrivals.has_rung() {
                 return Ok(());
             }
             if self.arrivals.told_of_other() {
                 break;
             }
-            if self.receive().is_none() && self.listeners.iter().any(|listener| listener.ready) {
+            if self.receive().is_none() && self.is_there() {
                 // It failed: not to be tried again and again.
                 break;
             }
@@ -154,9 +162,8 @@ impl Turn<'_> {
 
     /// Finds out which sockets have datagrams. Where none is known to, it may wait for some.
     fn hear(&mut self, wait: bool) {
-        let there = self.listeners.iter().any(|listener| listener.ready);
         match self.listeners.len() {
-            _ if !there && wait => self.arrivals.wait(),
+            _ if !self.is_there() && wait => self.arrivals.wait(),
             // One that is never empty makes nobody wait. And to try a single one costs no more than to ask for news of it.
             // The queue tells of nothing that has been read by then, however late it is asked.
             1 => {
@@ -165,6 +172,16 @@ impl Turn<'_> {
             }
             _ => self.arrivals.look(),
         }
+        self.note();
+    }
+
+    /// Whether a socket is known to have datagrams.
+    fn is_there(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.ready)
+    }
+
+    /// Notes which sockets the queue has told of.
+    fn note(&mut self) {
         for number in self.arrivals.told() {
             if let Some(listener) = self.listeners.get_mut(number) {
                 listener.ready = true;
