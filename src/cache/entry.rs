@@ -176,7 +176,7 @@ impl Entry {
         Self(ThinArc::from_header_and_iter(head, bytes))
     }
 
-    /// As [`wire::answer`](crate::wire::answer) wants it.
+    /// As [`wire::answer`] wants it.
     #[inline]
     pub fn stored(&self) -> Stored<'_> {
         let (mut rest, tail) = self.split();

@@ -9,7 +9,7 @@
 //!
 //! DO and CD are part of it because they change the answer (RFC 6840 sections 5.7, 5.9). The zone is, so that
 //! entries of a zone whose upstreams changed are not found again. The question stands as it does in a message, and so in
-//! an entry, which knows the rest as well: entries are kept under themselves, without a copy of their key. [`Asked`] is
+//! an entry, which knows the rest as well: entries are kept under themselves, without a copy of their key. `Asked` is
 //! what both can say.
 
 use std::borrow::Borrow;

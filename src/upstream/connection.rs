@@ -1,6 +1,6 @@
 //! One TCP connection to a server, pipelined (RFC 7766 section 6.2.1.1).
 //!
-//! Queries are appended to a buffer, which is written at the end of the [round](super::outgoing) in which they were sent,
+//! Queries are appended to a buffer, which is written at the end of the round (`outgoing`) in which they were sent,
 //! so that the misses of one batch of clients go out in one write. What cannot be written then, and what was sent outside
 //! of a round, the connection's own task writes. The same task reads: one read may carry many frames, or half of one.
 
